@@ -1,0 +1,70 @@
+// Package facts holds what is learnt at run time and a configuration cannot know:
+// the time, the network cards present, the uplink's lease. Facts are plain values;
+// the package never looks for them.
+package facts
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Facts is everything known when a configuration is compiled. The zero value
+// knows nothing, and compiles to a box with no links and everything closed.
+type Facts struct {
+	Now      time.Time             `json:"now"`      // rules end by it
+	Links    []Link                `json:"links"`    // network cards present
+	Provided []Provided            `json:"provided"` // VLANs that come as links of their own
+	Kernel   Kernel                `json:"kernel"`
+	Uplink   *Lease                `json:"uplink,omitempty"`  // nil: none, or expired
+	Devices  map[string]netip.Addr `json:"devices,omitempty"` // addresses of devices that the file gives none
+}
+
+// Link is a network card that the kernel shows.
+type Link struct {
+	Name string `json:"name"`
+	MAC  string `json:"mac"` // lower case, colons
+}
+
+// Provided says that the VLAN of a port is already separated outside the box and
+// arrives untagged on a link of its own, as in a lab whose kernel lacks 802.1Q.
+type Provided struct {
+	Port string `json:"port"` // name in the configuration
+	VLAN uint16 `json:"vlan"` // 0: the whole port
+	Link string `json:"link"` // name in the kernel
+}
+
+// Kernel is what the running kernel can do.
+type Kernel struct {
+	VLAN bool `json:"vlan"` // CONFIG_VLAN_8021Q
+}
+
+// Lease is what the uplink was given, by DHCP or by the configuration.
+type Lease struct {
+	Link      string       `json:"link"`
+	Address   netip.Prefix `json:"address"` // host bits set: 203.0.113.7/24
+	Gateway   netip.Addr   `json:"gateway"`
+	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+	MTU       uint16       `json:"mtu,omitempty"` // 0: not told
+	Server    netip.Addr   `json:"server"`        // DHCP server; zero for a static uplink
+	Obtained  time.Time    `json:"obtained"`
+	Expires   time.Time    `json:"expires"` // zero: never
+}
+
+// LinkOf returns the provided link of a port's VLAN.
+func (f Facts) LinkOf(port string, vlan uint16) (string, bool) {
+	i := slices.IndexFunc(f.Provided, func(p Provided) bool { return p.Port == port && p.VLAN == vlan })
+	if i < 0 {
+		return "", false
+	}
+	return f.Provided[i].Link, true
+}
+
+// LinkWithMAC returns the name of the network card with the MAC.
+func (f Facts) LinkWithMAC(mac string) (string, bool) {
+	i := slices.IndexFunc(f.Links, func(l Link) bool { return l.MAC == mac })
+	if i < 0 {
+		return "", false
+	}
+	return f.Links[i].Name, true
+}

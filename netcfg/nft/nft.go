@@ -1,0 +1,209 @@
+// Package nft describes a ruleset as typed values and prints it in the syntax of
+// nft(8). Three readers share the values: the printer, the netlink encoder in
+// apply, and the packet walker in reach. The package never talks to the kernel.
+package nft
+
+// Table is a table of family inet, complete. Names within it are unique per kind.
+type Table struct {
+	Name     string
+	Counters []string // named counters; their values outlive a reload
+	Sets     []Set    // in an order in which none refers to a later chain by mistake: sets first, chains after
+	Chains   []Chain
+}
+
+// Set is a set, or with Data a map, of concatenated fields.
+type Set struct {
+	Name     string
+	Key      []Type
+	Data     []Type // nil: a set. Verdict, alone: a verdict map. One or more other types: a map
+	Interval bool   // some element has a range; nft's "flags interval"
+	Elements []Element
+}
+
+// Element is one element of a set or map.
+type Element struct {
+	Key     []Range // one per type of the set's key
+	Data    []Value // of a map
+	Verdict Verdict // of a verdict map
+	Comment string  // shown by nft list; at most 128 bytes, no quotes
+}
+
+// Range is an inclusive range of values; a single value has Lo == Hi.
+type Range struct{ Lo, Hi Value }
+
+// Chain is a chain. Base chains have a Hook.
+type Chain struct {
+	Name  string
+	Hook  *Hook // nil: reached by jump, goto or verdict map only
+	Rules []Rule
+}
+
+// Hook is where a base chain hangs. See https://wiki.nftables.org, "Netfilter hooks".
+type Hook struct {
+	Type     string // filter, nat
+	Hook     string // prerouting, input, forward, output, postrouting
+	Priority int    // raw -300, mangle -150, dstnat -100, filter 0, srcnat 100
+	Drop     bool   // policy drop; otherwise accept
+}
+
+// Rule is a sequence of statements. A statement that does not match ends the rule.
+type Rule struct {
+	Stmts   []Stmt
+	Comment string // at most 128 bytes, no quotes
+}
+
+// Stmt is a match or an action. The types below are all there are.
+type Stmt interface{ stmt() }
+
+// Field is something of a packet that can be compared or looked up.
+type Field uint8
+
+// The fields, with their name in nft(8) and their [Type].
+const (
+	IPSaddr      Field = iota + 1 // ip saddr: IPv4Addr. Does not match other families
+	IPDaddr                       // ip daddr: IPv4Addr
+	EtherSaddr                    // ether saddr: EtherAddr
+	NFProto                       // meta nfproto: NFProtoType, 2 (ipv4) or 10 (ipv6)
+	L4Proto                       // meta l4proto: InetProto
+	ThSport                       // th sport: InetService
+	ThDport                       // th dport: InetService
+	ICMPType                      // icmp type: ICMPTypeType. Does not match other protocols
+	TCPFlags                      // tcp flags: TCPFlag. Does not match other protocols
+	IIFName                       // iifname: IfName
+	OIFName                       // oifname: IfName
+	MetaMark                      // meta mark: Mark
+	SkUID                         // meta skuid: UID. Does not match packets without a socket
+	CTState                       // ct state: CTStateBits
+	CTStatus                      // ct status: CTStatusBits
+	FibSaddrIIF                   // fib saddr . iif oif: Index, 0 if the route back does not leave by iif
+	FibDaddrType                  // fib daddr type: FibType
+)
+
+// Type is the type of a value. Its size is the length of a [Value] of it.
+type Type uint8
+
+// The types, with their name in nft(8) and size in bytes.
+const (
+	IPv4Addr     Type = iota + 1 // ipv4_addr, 4
+	EtherAddr                    // ether_addr, 6
+	NFProtoType                  // nf_proto, 1
+	InetProto                    // inet_proto, 1
+	InetService                  // inet_service, 2
+	ICMPTypeType                 // icmp_type, 1
+	TCPFlag                      // tcp_flag, 1
+	IfName                       // ifname, 16
+	Mark                         // mark, 4
+	UID                          // uid, 4
+	CTStateBits                  // ct_state, 4
+	CTStatusBits                 // ct_status, 4
+	Index                        // iface_index, 4
+	FibType                      // fib_addrtype, 4
+	VerdictType                  // verdict: data of verdict maps only
+)
+
+// Op is how a [Match] compares.
+type Op uint8
+
+// The comparisons.
+const (
+	Eq      Op = iota // equal
+	Ne                // not equal
+	AnyBit            // field & value != 0: "ct state established,related"
+	NoBit             // field & value == 0
+	Within            // Value <= field <= Last
+	Outside           // the opposite
+)
+
+// Match compares one field. With Mask, the field is masked first: that is how a
+// prefix is matched (IPSaddr, mask of the prefix), and TCP flags.
+type Match struct {
+	Field Field
+	Op    Op
+	Mask  Value // "": all bits; only with Eq and Ne
+	Value Value
+	Last  Value // with Within and Outside
+}
+
+// InSet matches if the fields, concatenated, are an element of the set, or with
+// Not if they are none. A field that cannot be read does not match either way.
+type InSet struct {
+	Fields []Field
+	Not    bool
+	Set    string
+}
+
+// Dispatch takes the verdict that the verdict map has for the fields. Without an
+// element the rule ends and the next is tried.
+type Dispatch struct {
+	Fields []Field
+	Map    string
+}
+
+// MarkFromMap sets the packet mark to what the map has for the fields. Without an
+// element the rule ends and the mark stays.
+type MarkFromMap struct {
+	Fields []Field
+	Map    string
+}
+
+// SetMark sets the packet mark.
+type SetMark struct{ Value uint32 }
+
+// SaveMark sets the connection's mark to the packet's: "ct mark set meta mark".
+type SaveMark struct{}
+
+// Count counts the packet in a named counter.
+type Count struct{ Name string }
+
+// Limit matches at most Rate packets per second, after a burst of Burst.
+type Limit struct{ Rate, Burst uint32 }
+
+// Log sends the start of the packet to an nfnetlink_log group.
+type Log struct {
+	Prefix         string
+	Group          uint16
+	Snaplen        uint32 // bytes
+	QueueThreshold uint16 // packets gathered per netlink message
+}
+
+// DNAT translates the destination to what the map has for the fields: an IPv4
+// address, the port stays. Only in nat chains.
+type DNAT struct {
+	Fields []Field
+	Map    string
+}
+
+// Masquerade translates the source to the address of the outgoing interface. Only
+// in nat chains at postrouting.
+type Masquerade struct{}
+
+// Verdict ends the rule and says how to go on.
+type Verdict struct {
+	Code  Code
+	Chain string // of Jump and Goto
+}
+
+// Code is the kind of a verdict.
+type Code uint8
+
+// The verdicts. The zero value is none.
+const (
+	Accept Code = iota + 1
+	Drop
+	Jump
+	Goto
+	Return
+)
+
+func (Match) stmt()       {}
+func (InSet) stmt()       {}
+func (Dispatch) stmt()    {}
+func (MarkFromMap) stmt() {}
+func (SetMark) stmt()     {}
+func (SaveMark) stmt()    {}
+func (Count) stmt()       {}
+func (Limit) stmt()       {}
+func (Log) stmt()         {}
+func (DNAT) stmt()        {}
+func (Masquerade) stmt()  {}
+func (Verdict) stmt()     {}

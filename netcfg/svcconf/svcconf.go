@@ -1,0 +1,143 @@
+// Package svcconf is the slice of configuration that each service gets, and what
+// services tell each other. The values are written as JSON to
+// /run/bulkhead/<service>/config.json by netcfgd; a service never reads anything
+// else about the configuration.
+package svcconf
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"bulkhead/netcfg/model"
+)
+
+// User is the system user of a daemon: its user and group ID, above all those that
+// Debian or gokrazy give out.
+type User struct {
+	Name string
+	ID   int
+}
+
+// The daemons' users. The ruleset names them (meta skuid), so they are fixed.
+var (
+	Wand   = User{"wand", 7101}
+	Dhcpd  = User{"dhcpd", 7102}
+	Rad    = User{"rad", 7103}
+	Dnsd   = User{"dnsd", 7104}
+	Flowd  = User{"flowd", 7105}
+	Webuid = User{"webuid", 7106}
+)
+
+// Users lists them.
+var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid}
+
+// Files below the run directory (/run/bulkhead).
+const (
+	// ConfigFile is where a service finds its configuration: <service>/config.json,
+	// owned by root, readable by the service's group. It is replaced by rename.
+	ConfigFile = "config.json"
+	// LeasesFile is the current DHCP leases, a [Leases], written by dhcpd into its
+	// run directory <run>/dhcpd, replaced by rename, readable by dnsd's group.
+	LeasesFile = "leases.json"
+	// UplinkFile is a facts.Lease written by wand into <run>/wand, absent or
+	// removed when there is none. netcfgd, being root, reads it.
+	UplinkFile = "uplink.json"
+)
+
+// DHCP configures dhcpd.
+type DHCP struct {
+	Zones []DHCPZone `json:"zones"` // only those with DHCP on
+}
+
+// DHCPZone is one zone's DHCP service.
+type DHCPZone struct {
+	Zone         string        `json:"zone"`
+	Link         string        `json:"link"`    // kernel interface
+	Address      netip.Prefix  `json:"address"` // the box's address in the zone, with the subnet's length
+	First        netip.Addr    `json:"first"`   // pool, inclusive
+	Last         netip.Addr    `json:"last"`
+	Lease        Duration      `json:"lease"`
+	Router       netip.Addr    `json:"router"`
+	Resolvers    []netip.Addr  `json:"resolvers,omitempty"`
+	Domain       string        `json:"domain"`
+	NTP          []netip.Addr  `json:"ntp,omitempty"`
+	Reservations []Reservation `json:"reservations,omitempty"`
+}
+
+// Reservation is an address kept for one MAC. It may lie inside or outside the
+// pool, never outside the subnet.
+type Reservation struct {
+	Name    string     `json:"name"`
+	MAC     model.MAC  `json:"mac"`
+	Address netip.Addr `json:"address"`
+}
+
+// Leases is what dhcpd tells the others: every lease in force.
+type Leases struct {
+	Leases []Lease `json:"leases"`
+}
+
+// Lease is one address given to one client.
+type Lease struct {
+	Zone     string     `json:"zone"`
+	Address  netip.Addr `json:"address"`
+	MAC      model.MAC  `json:"mac"`
+	ClientID string     `json:"clientId,omitempty"` // hexadecimal; "" if the client sent none
+	Hostname string     `json:"hostname,omitempty"` // a valid DNS label, lower case; "" if the client sent none or nonsense
+	Device   string     `json:"device,omitempty"`   // of a reservation
+	Granted  time.Time  `json:"granted"`
+	Expires  time.Time  `json:"expires"`
+}
+
+// DNS configures dnsd.
+type DNS struct {
+	Domain    string           `json:"domain"` // local domain, without the final dot
+	Name      string           `json:"name"`   // of the box: <name>.<domain> is the zone's own address of it
+	Zones     []DNSZone        `json:"zones"`  // only those with DNS on
+	Hosts     []Host           `json:"hosts"`  // devices with an address
+	Resolvers []model.Resolver `json:"resolvers"`
+}
+
+// DNSZone is one zone's resolver.
+type DNSZone struct {
+	Zone    string       `json:"zone"`
+	Link    string       `json:"link"`
+	Address netip.Addr   `json:"address"` // to listen on, UDP and TCP port 53
+	Subnet  netip.Prefix `json:"subnet"`  // clients from outside are refused
+	Block   []string     `json:"block,omitempty"`
+	Force   bool         `json:"force,omitempty"`
+}
+
+// Host is a local name.
+type Host struct {
+	Name    string     `json:"name"` // one label
+	Address netip.Addr `json:"address"`
+}
+
+// WAN configures wand.
+type WAN struct {
+	Link     string     `json:"link"` // "": no uplink: the daemon waits
+	Mode     model.Mode `json:"mode"` // of IPv4
+	Hostname string     `json:"hostname"`
+	// Static is the lease of a static uplink.
+	Address   netip.Prefix `json:"address"`
+	Gateway   netip.Addr   `json:"gateway"`
+	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+}
+
+// Duration is a [time.Duration] that is written as people do: "12h0m0s".
+type Duration time.Duration
+
+// MarshalText implements [encoding.TextMarshaler].
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("duration: %w", err)
+	}
+	*d = Duration(v)
+	return nil
+}
