@@ -1,0 +1,112 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// maxFile bounds what is read into memory, whoever wrote the file.
+const maxFile = 32 << 20
+
+// directory is the [disk] of a real file system.
+type directory struct{ path string }
+
+func openDirectory(path string) (directory, error) {
+	d := directory{path}
+	for _, dir := range []string{path, filepath.Join(path, historyDir)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return d, err
+		}
+		if err := sweep(dir); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// sweep removes temporary files of a process that died while writing: renameio
+// names them ".<name><random>".
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && e.Type().IsRegular() {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d directory) Read(name string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(d.path, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxFile)
+	}
+	return data, err
+}
+
+func (d directory) Write(name string, data []byte) error {
+	path := filepath.Join(d.path, name)
+	dir := filepath.Dir(path)
+	// The temporary file is told its place: renameio would rather take $TMPDIR,
+	// where nobody sweeps.
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(dir), renameio.IgnoreUmask()); err != nil {
+		return err
+	}
+	return syncDirectory(dir)
+}
+
+func (d directory) Rename(from, to string) error {
+	from, to = filepath.Join(d.path, from), filepath.Join(d.path, to)
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(syncDirectory(filepath.Dir(to)), syncDirectory(filepath.Dir(from)))
+}
+
+func (d directory) Remove(name string) error {
+	path := filepath.Join(d.path, name)
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func (d directory) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(d.path, dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// syncDirectory makes a rename or removal in dir survive losing power: without it
+// the file's content is on disk and its name is not. See fsync(2).
+func syncDirectory(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

@@ -1,0 +1,240 @@
+package txn_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bulkhead/netcfg/txn"
+)
+
+// script records what happens, in order, and fails where it is told to.
+type script struct {
+	log  []string
+	fail map[string]error
+}
+
+func (s *script) did(what string) error {
+	s.log = append(s.log, what)
+	return s.fail[what]
+}
+func (s *script) Stage(txn.Change) error { return s.did("stage") }
+func (s *script) Promote() error         { return s.did("promote") }
+func (s *script) Discard() error         { return s.did("discard") }
+
+func TestCommitKeepsTheOldConfigurationWhateverFails(t *testing.T) {
+	broken := errors.New("broken")
+	tests := []struct {
+		fails string
+		want  []string
+	}{
+		{"", []string{"stage", "apply", "promote"}},
+		{"stage", []string{"stage"}},
+		{"apply", []string{"stage", "apply", "revert", "discard"}},
+		{"promote", []string{"stage", "apply", "promote", "revert", "discard"}},
+	}
+	for _, tt := range tests {
+		t.Run("fails at "+tt.fails, func(t *testing.T) {
+			s := &script{fail: map[string]error{tt.fails: broken}}
+			err := txn.Commit(s, txn.Change{},
+				func() error { return s.did("apply") },
+				func() error { return s.did("revert") })
+			if (tt.fails != "") != errors.Is(err, broken) {
+				t.Errorf("got error %v", err)
+			}
+			if diff := cmp.Diff(tt.want, s.log); diff != "" {
+				t.Errorf("steps differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCommitTellsWhenGoingBackFails(t *testing.T) {
+	applying, reverting := errors.New("applying"), errors.New("reverting")
+	err := txn.Commit(new(script), txn.Change{},
+		func() error { return applying }, func() error { return reverting })
+	if !errors.Is(err, applying) || !errors.Is(err, reverting) {
+		t.Errorf("got %v, want both errors", err)
+	}
+}
+
+func change(n int) txn.Change {
+	return txn.Change{
+		Time:   time.Date(2026, 11, 1, 12, n, 0, 0, time.UTC),
+		Author: "alex", Why: fmt.Sprint("change ", n), Config: fmt.Appendf(nil, "config %d\n", n),
+	}
+}
+
+func commit(s *txn.Store, n int) error {
+	ok := func() error { return nil }
+	return txn.Commit(s, change(n), ok, ok)
+}
+
+func TestStoreKeepsTheLastFiftyChanges(t *testing.T) {
+	dir := t.TempDir()
+	s, err := txn.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Confirmed(); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a new store: got %v, want an error wrapping fs.ErrNotExist", err)
+	}
+	const changes = txn.HistoryLimit + 3
+	for n := range changes {
+		if err := commit(s, n+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err = txn.Open(dir); err != nil { // as after a restart
+		t.Fatal(err)
+	}
+	got, err := s.Confirmed()
+	if err != nil || string(got) != fmt.Sprintf("config %d\n", changes) {
+		t.Errorf("confirmed: got %q, %v", got, err)
+	}
+	history, err := s.History()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(history) != txn.HistoryLimit {
+		t.Fatalf("got %d entries, want %d", len(history), txn.HistoryLimit)
+	}
+	if diff := cmp.Diff(txn.Entry{Number: changes, Change: change(changes)}, history[0]); diff != "" {
+		t.Errorf("newest entry differs (-want +got):\n%s", diff)
+	}
+	if last := history[len(history)-1].Number; last != changes-txn.HistoryLimit+1 {
+		t.Errorf("oldest entry is %d", last)
+	}
+}
+
+// outage is a disk whose power fails after a number of writing operations. What
+// came before is durable; that one and all after it never happen.
+type outage struct {
+	txn.Disk
+	left int
+}
+
+var errOutage = errors.New("power is out")
+
+func (o *outage) write(do func() error) error {
+	if o.left == 0 {
+		return errOutage
+	}
+	o.left--
+	return do()
+}
+
+func (o *outage) Write(name string, data []byte) error {
+	return o.write(func() error { return o.Disk.Write(name, data) })
+}
+func (o *outage) Rename(a, b string) error {
+	return o.write(func() error { return o.Disk.Rename(a, b) })
+}
+func (o *outage) Remove(name string) error {
+	return o.write(func() error { return o.Disk.Remove(name) })
+}
+
+func TestPowerCutAnywhereLeavesOldOrNewAndItsHistory(t *testing.T) {
+	for operations := range 8 {
+		t.Run(fmt.Sprint("after ", operations), func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := txn.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := commit(s, 1); err != nil {
+				t.Fatal(err)
+			}
+			d, err := txn.Directory(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err = txn.NewStore(&outage{d, operations}); err != nil {
+				t.Fatal(err)
+			}
+			_ = commit(s, 2) // its outcome is what the disk says, not what the dying process thought
+
+			if s, err = txn.Open(dir); err != nil {
+				t.Fatalf("open after the outage: %v", err)
+			}
+			got, err := s.Confirmed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			history, err := s.History()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(history[0].Config) {
+				t.Errorf("confirmed is %q, the newest of the history %q", got, history[0].Config)
+			}
+			if want := string(got) == "config 2\n"; want != (len(history) == 2) {
+				t.Errorf("confirmed is %q with %d changes in the history", got, len(history))
+			}
+			if _, err := os.Stat(filepath.Join(dir, "staged.json")); err == nil {
+				t.Error("the staged change was neither filed nor forgotten")
+			}
+			if err := commit(s, 3); err != nil {
+				t.Errorf("the next change: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenSweepsHalfWrittenFiles(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, ".confirmed.yaml123456")
+	if err := os.WriteFile(left, []byte("half a co"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "staged.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := txn.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 || entries[0].Name() != "history" {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestSaveWritesOnlyWhatChanged(t *testing.T) {
+	dir := t.TempDir()
+	s, err := txn.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "addresses.json")
+	save := func(v int) os.FileInfo {
+		t.Helper()
+		if err := s.Save("addresses.json", v); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	first := save(1)
+	if !os.SameFile(first, save(1)) {
+		t.Error("the same value was written again")
+	}
+	if os.SameFile(first, save(2)) {
+		t.Error("another value was not written, or not by rename")
+	}
+	var got int
+	if err := s.Load("addresses.json", &got); err != nil || got != 2 {
+		t.Errorf("load: got %d, %v", got, err)
+	}
+}
