@@ -1,0 +1,75 @@
+# Two commands do everything: make lab, make test. Continuous integration calls
+# make test and nothing else.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-builtin-rules
+
+# The tools live in /usr/sbin on Debian, where an ordinary user's PATH misses them.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+FUZZTIME ?= 30s
+LABFLAGS ?=
+BENCHFLAGS ?=
+SUDO     := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env)
+suite    := go run .ci/suite.go
+
+# Packages whose tests need namespaces: they say so by importing nstest or the lab.
+rootpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
+	| awk '/ bulkhead\/netcfg\/nstest / || $$1 == "bulkhead/images/lab" {print $$1}')
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: lab
+lab: deps build ## build everything and start the namespace lab (ends with Ctrl-C; LABFLAGS=--once)
+	$(SUDO) bin/bulkhead lab $(LABFLAGS)
+
+.PHONY: test
+test: deps check test-root ## run all tests: check and test-root, with what they need
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing, and say which and why
+	@.ci/deps
+
+.PHONY: build
+build: ## build all programs into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, unit tests with the race detector, goldens unchanged
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 --no-run-if-empty gofmt -l); \
+		test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
+	go vet ./... .ci/suite.go
+	go tool staticcheck ./...
+	$(suite) -name unit -- -race -timeout 15m ./...
+	@git diff --exit-code -- '*testdata*' 'configs' || { echo "the tests changed tracked files"; exit 1; }
+
+.PHONY: test-root
+test-root: build ## kernel tests in network namespaces (as root, or with sudo)
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin \
+		$(suite) -name root -noskip -- -count=1 -p 1 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(rootpkgs)
+
+.PHONY: soak
+soak: build ## kill -9 of each daemon under load, 50 times in all
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=50 \
+		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s each)
+	@found=0; for pkg in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			found=1; echo "== $$pkg $$f"; \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
+
+.PHONY: bench
+bench: deps build ## measure scale, packet cost, throughput and memory, and print the table
+	$(SUDO) bin/bulkhead lab bench $(BENCHFLAGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin out
