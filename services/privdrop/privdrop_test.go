@@ -1,0 +1,150 @@
+//go:build linux
+
+package privdrop_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"bulkhead/services/privdrop"
+)
+
+const id = 7199
+
+// life is what a process knows about itself, told to the test by its second life.
+type life struct {
+	PID    int
+	Args   []string
+	Status map[string]string // of /proc/self/status
+	Groups []int
+	Gain   string // the error of trying to become root again
+}
+
+func TestMain(m *testing.M) {
+	switch os.Getenv("LIFE") {
+	case "caps":
+		live(unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE)
+	case "bare":
+		live()
+	}
+	os.Exit(m.Run())
+}
+
+func live(caps ...uintptr) {
+	if err := privdrop.Exec(id, caps...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	l := life{PID: os.Getpid(), Args: os.Args[1:], Status: map[string]string{}}
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "Uid", "Gid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs":
+			l.Status[key] = strings.Join(strings.Fields(value), " ")
+		}
+	}
+	l.Groups, _ = os.Getgroups()
+	l.Gain = fmt.Sprint(unix.Setresuid(0, 0, 0))
+	json.NewEncoder(os.Stdout).Encode(l)
+	os.Exit(0)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("BULKHEAD_NEED_ROOT") != "" {
+		t.Fatal("needs root")
+	}
+	t.Skip("needs root: run make test-root")
+}
+
+func TestExecLeavesNothingButTheNamedCapabilities(t *testing.T) {
+	needRoot(t)
+	for name, caps := range map[string]string{
+		"caps": "0000000000002400", // bits 10 and 13
+		"bare": "0000000000000000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-run", "/tmp/x y")
+			cmd.Env = append(os.Environ(), "LIFE="+name)
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got life
+			if err := json.Unmarshal(out, &got); err != nil {
+				t.Fatalf("%v in %q", err, out)
+			}
+			want := life{
+				PID:  cmd.Process.Pid,
+				Args: []string{"-run", "/tmp/x y"},
+				Status: map[string]string{
+					"Uid": "7199 7199 7199 7199", "Gid": "7199 7199 7199 7199",
+					"CapInh": caps, "CapPrm": caps, "CapEff": caps, "CapBnd": caps, "CapAmb": caps,
+					"NoNewPrivs": "1",
+				},
+				Groups: []int{},
+				Gain:   "operation not permitted",
+			}
+			if got.Groups == nil {
+				got.Groups = []int{}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("second life differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDirIsGivenAway(t *testing.T) {
+	needRoot(t)
+	base := filepath.Join(t.TempDir(), "run", "bulkhead")
+	for range 2 { // again over what is there
+		path, err := privdrop.Dir(base, "dhcpd", id, id+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprintf("%d:%d %o", st.Uid, st.Gid, st.Mode)
+		if want := "7199:7200 42750"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestDirFollowsNoLinks(t *testing.T) {
+	base, elsewhere := t.TempDir(), t.TempDir()
+	if err := os.Symlink(elsewhere, filepath.Join(base, "dhcpd")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(base, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"dhcpd", "file", "", ".", "..", "a/b", "../x"} {
+		if path, err := privdrop.Dir(base, name, id, id); err == nil {
+			t.Errorf("%q: got %s, want an error", name, path)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(elsewhere, &st); err != nil {
+		t.Fatal(err)
+	}
+	if int(st.Uid) != os.Geteuid() {
+		t.Errorf("%s was given to user %d", elsewhere, st.Uid)
+	}
+}
