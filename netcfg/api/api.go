@@ -1,0 +1,246 @@
+// Package api is how programs talk to netcfgd: JSON over HTTP on a unix socket that
+// only root may open. It holds the types, the server and the client. It never
+// decides anything: netcfgd does, behind [Backend].
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/svcconf"
+)
+
+// SocketFile is the socket's name in the run directory.
+const SocketFile = "netcfgd.sock"
+
+// MaxFile is the largest configuration file that is taken, in bytes. It is above
+// what conf reads, so that conf says what is wrong with a file that is too large.
+const MaxFile = 4 << 20
+
+// Backend answers the questions that come over the socket. Its methods are called
+// concurrently. They return a [*Refused] for a configuration that cannot be used,
+// an error wrapping [ErrUnknown] for names that mean nothing, and any other error
+// for what went wrong on the box.
+type Backend interface {
+	Status(context.Context) (*Status, error)
+	Zones(context.Context) ([]Zone, error)
+	Rules(context.Context) (*Rules, error)
+	Devices(context.Context) ([]Device, error)
+	Leases(context.Context) ([]svcconf.Lease, error)
+	Why(ctx context.Context, from, to, protocol string) (*Why, error)
+	Plan(context.Context, File) (*Plan, error)
+	Apply(context.Context, Change) (*Plan, error)
+}
+
+// ErrUnknown says that a name is none of the configuration's, or a protocol none
+// there is.
+var ErrUnknown = errors.New("unknown name")
+
+// File is a configuration file.
+type File struct {
+	Name string `json:"name"` // for positions in what is said about it
+	Data []byte `json:"data"`
+}
+
+// Change is a configuration file that is to be put into force.
+type Change struct {
+	File   File   `json:"file"`
+	Author string `json:"author,omitempty"`
+	Why    string `json:"why,omitempty"`
+}
+
+// Mode is what the box does as a whole.
+type Mode string
+
+// The modes.
+const (
+	Running Mode = "running" // the confirmed configuration is in force
+	Closed  Mode = "closed"  // nothing is forwarded; at most the admin zones reach the box
+)
+
+// Status is how the box is.
+type Status struct {
+	Name      string       `json:"name,omitempty"` // of the box
+	Mode      Mode         `json:"mode"`
+	Reason    string       `json:"reason,omitempty"` // why it is closed
+	Now       time.Time    `json:"now"`              // by which rules end: never before the latest time seen
+	Started   time.Time    `json:"started"`          // netcfgd
+	Confirmed *Confirmed   `json:"confirmed,omitempty"`
+	Uplink    *facts.Lease `json:"uplink,omitempty"`
+	Missing   []string     `json:"missing,omitempty"`  // what the configuration names and the box does not have
+	Troubles  []string     `json:"troubles,omitempty"` // errors of the last round; they are retried
+	Warnings  diag.List    `json:"warnings,omitempty"` // about the confirmed file
+	Next      *time.Time   `json:"next,omitempty"`     // when the next rule ends
+	Repaired  *Repair      `json:"repaired,omitempty"` // the last drift that was put right
+	Repairs   uint64       `json:"repairs"`            // how many steps of drift were put right since the start
+	Cut       uint64       `json:"cut"`                // connections ended because no rule allows them any more, since the start
+}
+
+// Confirmed is the change that is in force.
+type Confirmed struct {
+	Number int       `json:"number"`
+	Time   time.Time `json:"time"`
+	Author string    `json:"author,omitempty"`
+	Why    string    `json:"why,omitempty"`
+}
+
+// Repair is drift that netcfgd found and put right.
+type Repair struct {
+	Time  time.Time `json:"time"`
+	Steps []string  `json:"steps"`
+}
+
+// Zone is one zone.
+type Zone struct {
+	Name    string       `json:"name"`
+	Port    string       `json:"port"`
+	VLAN    uint16       `json:"vlan,omitempty"`
+	Link    string       `json:"link,omitempty"` // in the kernel; "" if there is none
+	Subnet  netip.Prefix `json:"subnet"`
+	Gateway netip.Addr   `json:"gateway"`
+	Admin   bool         `json:"admin,omitempty"`
+	DHCP    bool         `json:"dhcp,omitempty"`
+	DNS     bool         `json:"dns,omitempty"`
+	Devices int          `json:"devices"` // in the inventory
+	Leases  int          `json:"leases"`
+}
+
+// Rules is the policy with what the kernel counted.
+type Rules struct {
+	Rules   []Rule    `json:"rules"`
+	Refused []Counter `json:"refused"`
+}
+
+// Rule is one allow, block or forward of the file.
+type Rule struct {
+	Kind      string    `json:"kind"` // allow, block, forward
+	Name      string    `json:"name"`
+	From      []string  `json:"from"`
+	To        []string  `json:"to"`
+	Protocols []string  `json:"protocols"`
+	Why       string    `json:"why"`
+	Owner     string    `json:"owner,omitempty"`
+	Until     time.Time `json:"until,omitzero"` // first instant at which it is gone
+	Expired   bool      `json:"expired,omitempty"`
+	Pos       diag.Pos  `json:"pos"`
+}
+
+// Counter is what was refused from one party to another since the ruleset was
+// first loaded.
+type Counter struct {
+	Name    string `json:"name"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Device is one device of the inventory.
+type Device struct {
+	Name     string     `json:"name"`
+	Zone     string     `json:"zone"`
+	MAC      model.MAC  `json:"mac"`
+	Address  netip.Addr `json:"address,omitzero"`
+	Given    bool       `json:"given,omitempty"` // the address is not in the file: the box chose it
+	Owner    string     `json:"owner,omitempty"`
+	Purpose  string     `json:"purpose,omitempty"`
+	Critical bool       `json:"critical,omitempty"`
+	Lease    *time.Time `json:"lease,omitempty"` // when the lease it holds ends
+}
+
+// Plan is what a change does, before or after it was done.
+type Plan struct {
+	Warnings diag.List `json:"warnings,omitempty"`
+	Missing  []string  `json:"missing,omitempty"`
+	Reach    []Reach   `json:"reach"`
+	Steps    []Step    `json:"steps"`
+}
+
+// Reach is one thing that becomes possible by a change, or no longer is.
+type Reach struct {
+	From     string   `json:"from"` // zone, device, network, "internet" or "box"
+	To       string   `json:"to"`
+	Possible bool     `json:"possible"`
+	Services []string `json:"services"`
+}
+
+// String says it in words: guest → internet: any becomes possible.
+func (r Reach) String() string {
+	verb := "is no longer possible"
+	if r.Possible {
+		verb = "becomes possible"
+	}
+	return fmt.Sprintf("%s → %s: %s %s", r.From, r.To, strings.Join(r.Services, ", "), verb)
+}
+
+// ReachOf puts what changes between two policies into words.
+func ReachOf(old, new *policy.Policy) []Reach {
+	list := []Reach{}
+	for _, c := range policy.Diff(old, new) {
+		list = append(list, Reach{c.From, c.To, c.Possible, words(c.Services)})
+	}
+	return list
+}
+
+func words(services []model.Service) []string {
+	list := make([]string, len(services))
+	for i, s := range services {
+		list[i] = s.String()
+	}
+	return list
+}
+
+// Step is one step of a plan.
+type Step struct {
+	Text string `json:"text"`
+	Risk string `json:"risk,omitempty"`
+	Undo string `json:"undo,omitempty"`
+}
+
+// Refused says why a configuration cannot be used: its problems, or the tests of
+// its own that it fails.
+type Refused struct {
+	Problems diag.List `json:"problems,omitempty"`
+	Failed   []Failed  `json:"failed,omitempty"`
+}
+
+func (r *Refused) Error() string {
+	var lines []string
+	for _, p := range r.Problems.Sorted() {
+		lines = append(lines, p.Error())
+	}
+	for _, f := range r.Failed {
+		lines = append(lines, f.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Failed is a test of the configuration that does not hold.
+type Failed struct {
+	Pos     diag.Pos `json:"pos"`
+	Expect  string   `json:"expect"`  // allow or deny
+	Against Verdict  `json:"against"` // one connection that shows it
+}
+
+func (f Failed) String() string {
+	return fmt.Sprintf("%s: tests: expected %s, but %s", f.Pos, f.Expect, f.Against)
+}
+
+// Failures evaluates the tests of a policy's configuration.
+func Failures(p *policy.Policy) []Failed {
+	var failed []Failed
+	for _, r := range p.Failures() {
+		expect := "deny"
+		if r.Test.Allow {
+			expect = "allow"
+		}
+		failed = append(failed, Failed{r.Test.Pos, expect, verdict(r.Against.From, r.Against.To, []model.Service{r.Against.Service}, r.Against.Decision)})
+	}
+	return failed
+}

@@ -1,0 +1,176 @@
+//go:build linux
+
+package api_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/svcconf"
+)
+
+// backend answers what it is told to.
+type backend struct {
+	api.Backend // nil: what a test does not expect to be asked panics
+	why         func(from, to, protocol string) (*api.Why, error)
+	apply       func(api.Change) (*api.Plan, error)
+}
+
+func (b backend) Status(context.Context) (*api.Status, error) {
+	return &api.Status{Name: "gw", Mode: api.Closed, Reason: "no configuration"}, nil
+}
+func (b backend) Leases(context.Context) ([]svcconf.Lease, error) {
+	return nil, errors.New("the disk is gone")
+}
+func (b backend) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
+	return b.why(from, to, protocol)
+}
+func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) { return b.apply(c) }
+
+// serve returns a client of b and the path of its socket.
+func serve(t *testing.T, b api.Backend) (*api.Client, string) {
+	t.Helper()
+	run, err := os.MkdirTemp("", "api") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	l, err := api.Listen(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := api.NewServer(b, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+	path := filepath.Join(run, api.SocketFile)
+	return api.NewClient(path), path
+}
+
+func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
+	problem := &diag.Problem{Pos: diag.Pos{File: "f.yaml", Line: 3, Col: 5}, Key: "zones.iot", Msg: "bad", Hint: "mend it"}
+	b := backend{
+		why: func(from, to, protocol string) (*api.Why, error) {
+			if from == "tvv" {
+				return nil, fmt.Errorf("%w: %q; did you mean \"tv\"?", api.ErrUnknown, from)
+			}
+			return &api.Why{From: from, To: to, Protocol: protocol}, nil
+		},
+		apply: func(c api.Change) (*api.Plan, error) {
+			if string(c.File.Data) != "a: \xff\n" {
+				t.Errorf("got file %q", c.File.Data)
+			}
+			return nil, &api.Refused{Problems: diag.List{problem}}
+		},
+	}
+	c, _ := serve(t, b)
+
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&api.Status{Name: "gw", Mode: api.Closed, Reason: "no configuration"}, status); diff != "" {
+		t.Errorf("status differs (-want +got):\n%s", diff)
+	}
+	why, err := c.Why(t.Context(), "tv", "nas", "tcp/80&x=y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&api.Why{From: "tv", To: "nas", Protocol: "tcp/80&x=y"}, why); diff != "" {
+		t.Errorf("why differs (-want +got):\n%s", diff)
+	}
+	_, err = c.Why(t.Context(), "tvv", "nas", "ssh")
+	if !errors.Is(err, api.ErrUnknown) || err.Error() != `unknown name: "tvv"; did you mean "tv"?` {
+		t.Errorf("unknown name: got %v", err)
+	}
+	_, err = c.Apply(t.Context(), api.Change{File: api.File{Name: "f.yaml", Data: []byte("a: \xff\n")}})
+	refused, ok := errors.AsType[*api.Refused](err)
+	if !ok {
+		t.Fatalf("refused file: got %v", err)
+	}
+	if diff := cmp.Diff(diag.List{problem}, refused.Problems); diff != "" {
+		t.Errorf("problems differ (-want +got):\n%s", diff)
+	}
+	if _, err = c.Leases(t.Context()); err == nil || err.Error() != "the disk is gone" {
+		t.Errorf("an error of the box: got %v", err)
+	}
+}
+
+func TestRequestsAreReadStrictly(t *testing.T) {
+	_, path := serve(t, backend{})
+	raw := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}}
+	tests := []struct {
+		name, body string
+		want       int
+	}{
+		{"unknown field", `{"file":{},"force":true}`, http.StatusBadRequest},
+		{"two values", `{} {}`, http.StatusBadRequest},
+		{"no value", ``, http.StatusBadRequest},
+		{"too large", `{"why":"` + strings.Repeat("x", 2*api.MaxFile) + `"}`, http.StatusRequestEntityTooLarge},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, err := raw.Post("http://netcfgd/v1/apply", "application/json", strings.NewReader(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tt.want {
+				t.Errorf("got status %d, want %d", resp.StatusCode, tt.want)
+			}
+		})
+	}
+}
+
+func TestNobodyThereIsUnreachable(t *testing.T) {
+	_, err := api.NewClient(filepath.Join(t.TempDir(), "none.sock")).Status(t.Context())
+	if !errors.Is(err, api.ErrUnreachable) {
+		t.Errorf("got %v, want an error wrapping ErrUnreachable", err)
+	}
+}
+
+func TestSocketIsForItsOwnerAndReplacesADeadOne(t *testing.T) {
+	run, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	for range 2 { // the second finds what the first left
+		l, err := api.Listen(run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(run, api.SocketFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != os.ModeSocket|0o600 {
+			t.Errorf("socket has mode %v", info.Mode())
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}

@@ -1,0 +1,133 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"bulkhead/netcfg/svcconf"
+)
+
+// ErrUnreachable says that netcfgd does not answer on its socket: it is not
+// running, or the caller is not root.
+var ErrUnreachable = errors.New("netcfgd cannot be reached")
+
+// maxReply bounds what is read of an answer, in bytes: 5,000 rules are 2 MB.
+const maxReply = 64 << 20
+
+// A Client talks to netcfgd. Its methods return what [Backend]'s do.
+type Client struct{ http http.Client }
+
+var _ Backend = (*Client)(nil)
+
+// NewClient returns a client of the socket at path. It connects when used.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		return conn, nil
+	}
+	return &Client{http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status implements [Backend].
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return call[*Status](ctx, c, "GET", "/v1/status", nil)
+}
+
+// Zones implements [Backend].
+func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
+	return call[[]Zone](ctx, c, "GET", "/v1/zones", nil)
+}
+
+// Rules implements [Backend].
+func (c *Client) Rules(ctx context.Context) (*Rules, error) {
+	return call[*Rules](ctx, c, "GET", "/v1/rules", nil)
+}
+
+// Devices implements [Backend].
+func (c *Client) Devices(ctx context.Context) ([]Device, error) {
+	return call[[]Device](ctx, c, "GET", "/v1/devices", nil)
+}
+
+// Leases implements [Backend].
+func (c *Client) Leases(ctx context.Context) ([]svcconf.Lease, error) {
+	return call[[]svcconf.Lease](ctx, c, "GET", "/v1/leases", nil)
+}
+
+// Why implements [Backend].
+func (c *Client) Why(ctx context.Context, from, to, protocol string) (*Why, error) {
+	q := url.Values{"from": {from}, "to": {to}, "protocol": {protocol}}
+	return call[*Why](ctx, c, "GET", "/v1/why?"+q.Encode(), nil)
+}
+
+// Plan implements [Backend].
+func (c *Client) Plan(ctx context.Context, f File) (*Plan, error) {
+	return call[*Plan](ctx, c, "POST", "/v1/plan", f)
+}
+
+// Apply implements [Backend].
+func (c *Client) Apply(ctx context.Context, ch Change) (*Plan, error) {
+	return call[*Plan](ctx, c, "POST", "/v1/apply", ch)
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	var out T
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return out, err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://netcfgd"+path, body)
+	if err != nil {
+		return out, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // the made-up address around it says nothing
+		}
+		return out, err
+	}
+	defer resp.Body.Close()
+	r := io.LimitReader(resp.Body, maxReply)
+	if resp.StatusCode != http.StatusOK {
+		return out, problem(resp.StatusCode, r)
+	}
+	if err := json.NewDecoder(r).Decode(&out); err != nil {
+		return out, fmt.Errorf("read netcfgd's answer: %w", err)
+	}
+	return out, nil
+}
+
+// problem turns an answer that is none back into the error it was made of.
+func problem(status int, r io.Reader) error {
+	var f failure
+	if err := json.NewDecoder(r).Decode(&f); err != nil {
+		return fmt.Errorf("netcfgd answered with HTTP status %d", status)
+	}
+	switch {
+	case f.Refused != nil:
+		return f.Refused
+	case status == http.StatusNotFound:
+		return &unknown{f.Error}
+	}
+	return errors.New(f.Error)
+}
+
+// unknown carries the server's words and still is [ErrUnknown].
+type unknown struct{ msg string }
+
+func (u *unknown) Error() string { return u.msg }
+func (u *unknown) Unwrap() error { return ErrUnknown }

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// failure is the body of every answer that is not 200.
+type failure struct {
+	Error   string   `json:"error"`
+	Refused *Refused `json:"refused,omitempty"`
+}
+
+// maxBody bounds a request: a file in base64, and the words around it.
+const maxBody = MaxFile/3*4 + 1<<16
+
+// NewServer returns a server of the API without a listener. Its time limits are for
+// clients that hang; applying a large configuration takes a few seconds.
+func NewServer(b Backend, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           Handler(b),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// Handler serves the API of b.
+func Handler(b Backend) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/status", get(b.Status))
+	mux.Handle("GET /v1/zones", get(b.Zones))
+	mux.Handle("GET /v1/rules", get(b.Rules))
+	mux.Handle("GET /v1/devices", get(b.Devices))
+	mux.Handle("GET /v1/leases", get(b.Leases))
+	mux.HandleFunc("GET /v1/why", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		v, err := b.Why(r.Context(), q.Get("from"), q.Get("to"), q.Get("protocol"))
+		answer(w, v, err)
+	})
+	mux.Handle("POST /v1/plan", post(b.Plan))
+	mux.Handle("POST /v1/apply", post(b.Apply))
+	return mux
+}
+
+func get[T any](f func(context.Context) (T, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r.Context())
+		answer(w, v, err)
+	})
+}
+
+func post[In, Out any](f func(context.Context, In) (Out, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		in, err := decode[In](http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			status := http.StatusBadRequest
+			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+				status = http.StatusRequestEntityTooLarge
+			}
+			reply(w, status, failure{Error: "read the request: " + err.Error()})
+			return
+		}
+		out, err := f(r.Context(), in)
+		answer(w, out, err)
+	})
+}
+
+// decode reads exactly one JSON value, without fields that T does not have: a
+// client that asks for more than this server knows must be told so.
+func decode[T any](r io.Reader) (T, error) {
+	var v T
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		return v, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		if err == nil {
+			err = errors.New("something follows the value")
+		}
+		return v, err
+	}
+	return v, nil
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	if err == nil {
+		reply(w, http.StatusOK, v)
+		return
+	}
+	status, f := http.StatusInternalServerError, failure{Error: err.Error()}
+	if refused, ok := errors.AsType[*Refused](err); ok {
+		status, f = http.StatusUnprocessableEntity, failure{Refused: refused}
+	} else if errors.Is(err, ErrUnknown) {
+		status = http.StatusNotFound
+	}
+	reply(w, status, f)
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, fmt.Sprintf(`{"error":%q}`, err.Error()), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that left needs no answer
+}
