@@ -43,6 +43,9 @@ const (
 	// UplinkFile is a facts.Lease written by wand into <run>/wand, absent or
 	// removed when there is none. netcfgd, being root, reads it.
 	UplinkFile = "uplink.json"
+	// StatusFile is what a service says about itself, for people: wand writes a
+	// [WANStatus] into <run>/wand, at most once a second.
+	StatusFile = "status.json"
 )
 
 // DHCP configures dhcpd.
@@ -124,6 +127,25 @@ type WAN struct {
 	Address   netip.Prefix `json:"address"`
 	Gateway   netip.Addr   `json:"gateway"`
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+}
+
+// WANStatus is how the uplink is doing.
+type WANStatus struct {
+	Link  string    `json:"link"`  // "": no uplink
+	State string    `json:"state"` // "off", "static", "no link", "no carrier", or a DHCP client's state
+	Since time.Time `json:"since"`
+
+	// The lease in force; zero if there is none.
+	Address netip.Prefix `json:"address,omitzero"`
+	Server  netip.Addr   `json:"server,omitzero"`
+	Expires time.Time    `json:"expires,omitzero"`
+
+	Next   string    `json:"next,omitempty"` // what the daemon waits for or will do
+	NextAt time.Time `json:"nextAt,omitzero"`
+
+	LastError   string    `json:"lastError,omitempty"` // since the lease was last given
+	LastErrorAt time.Time `json:"lastErrorAt,omitzero"`
+	Refused     uint64    `json:"refused"` // answers that made no sense
 }
 
 // Duration is a [time.Duration] that is written as people do: "12h0m0s".
