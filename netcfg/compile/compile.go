@@ -1,0 +1,132 @@
+// Package compile turns a configuration and the facts into what follows from them:
+// the state that the kernel should be in, and each service's slice of the
+// configuration.
+//
+// It is pure: same input, same output, no clock, no files, no kernel. What the
+// policy means is not decided here but in package policy; compile only says it in
+// the kernel's words.
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/state"
+	"bulkhead/netcfg/svcconf"
+)
+
+// Result is everything that follows from a configuration and the facts.
+type Result struct {
+	Policy *policy.Policy
+	State  state.State
+	DHCP   svcconf.DHCP
+	DNS    svcconf.DNS
+	WAN    svcconf.WAN
+	// Missing says in a sentence each what could not be set up because the box
+	// lacks something. All the rest works.
+	Missing []string
+}
+
+// Options changes what Compile makes of a configuration.
+type Options struct {
+	// Closed keeps forwarding off whatever the rules say.
+	Closed bool
+}
+
+// Compile works out what follows from a configuration and the facts.
+func Compile(cfg *model.Config, f facts.Facts) *Result { return Options{}.Compile(cfg, f) }
+
+// Compile works out what follows from a configuration and the facts.
+func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
+	c := &compiler{cfg: cfg, facts: f, links: map[string]string{}}
+	c.resolvers = resolvers(cfg, f)
+	c.policy = policy.New(cfg, policy.Env{
+		Now: f.Now, Uplink: c.uplink(), Resolvers: addresses(c.resolvers), Devices: f.Devices,
+	})
+	r := &Result{Policy: c.policy}
+	r.State.Links = c.compileLinks()
+	r.State.Addrs = c.compileAddrs()
+	r.State.Routes = c.compileRoutes()
+	r.State.Sysctls = c.compileSysctls(!o.Closed)
+	r.State.Ruleset = c.compileRuleset()
+	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
+	r.Missing = c.missing
+	return r
+}
+
+// compiler holds what the parts of one compilation share.
+type compiler struct {
+	cfg       *model.Config
+	facts     facts.Facts
+	policy    *policy.Policy
+	resolvers []model.Resolver
+	links     map[string]string // party to kernel link; parties without one have no entry
+	missing   []string
+}
+
+// lease is what the uplink has, whether given or written in the file; nil if it
+// has nothing.
+func (c *compiler) lease() *facts.Lease {
+	u := c.cfg.Uplink
+	switch {
+	case u == nil || u.IPv4.Mode == model.ModeNone:
+		return nil
+	case u.IPv4.Mode == model.ModeStatic:
+		return &facts.Lease{Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers}
+	case c.facts.Uplink == nil || !c.facts.Uplink.Expires.IsZero() && !c.facts.Now.Before(c.facts.Uplink.Expires):
+		return nil
+	case c.overlaps(c.facts.Uplink.Address):
+		return nil
+	}
+	return c.facts.Uplink
+}
+
+// overlaps reports whether the uplink's network collides with a zone: a provider
+// that hands out 192.168.10.0/24 must not take the management zone over.
+func (c *compiler) overlaps(p netip.Prefix) bool {
+	return slices.ContainsFunc(c.cfg.Zones, func(z *model.Zone) bool { return z.Subnet.Overlaps(p.Masked()) })
+}
+
+func (c *compiler) uplink() netip.Prefix {
+	if l := c.lease(); l != nil {
+		return l.Address
+	}
+	return netip.Prefix{}
+}
+
+// resolvers returns what dnsd asks: the file's, or else what the uplink offers.
+func resolvers(cfg *model.Config, f facts.Facts) []model.Resolver {
+	if len(cfg.Resolvers) > 0 {
+		return cfg.Resolvers
+	}
+	c := compiler{cfg: cfg, facts: f}
+	l := c.lease()
+	if l == nil {
+		return nil
+	}
+	var list []model.Resolver
+	for _, a := range l.Resolvers {
+		if a.Is4() {
+			list = append(list, model.Resolver{Addr: netip.AddrPortFrom(a, 53)})
+		}
+	}
+	return list
+}
+
+func addresses(resolvers []model.Resolver) []netip.AddrPort {
+	list := make([]netip.AddrPort, len(resolvers))
+	for i, r := range resolvers {
+		list[i] = r.Addr
+	}
+	return list
+}
+
+func (c *compiler) miss(format string, args ...any) {
+	if s := fmt.Sprintf(format, args...); !slices.Contains(c.missing, s) {
+		c.missing = append(c.missing, s)
+	}
+}

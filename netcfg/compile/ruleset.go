@@ -1,0 +1,296 @@
+package compile
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/nft"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/state"
+)
+
+// Priorities of base chains: include/uapi/linux/netfilter_ipv4.h.
+const (
+	prioRaw     = -300
+	prioDstNAT  = -100
+	prioFilter  = 0
+	prioSrcNAT  = 100
+	logGroup    = 1
+	logSnaplen  = 128 // bytes: headers, not what people say
+	logQueue    = 32  // packets per netlink message: a third of the cost of single ones
+	logRate     = 100 // packets per second and party: a flood hides nobody else's refusals
+	logBurst    = 200
+	counterLost = "nowhere" // packets on links that belong to no party
+)
+
+// The names of sets and chains that are not a pair's. A dot keeps them apart from
+// pairs, which are written zone_zone: names in the configuration have neither.
+const (
+	mapSources   = "sources"   // link to chain: where packets come from
+	mapPairs     = "pairs"     // links in and out to chain
+	mapToBox     = "to.box"    // link in to chain
+	mapFromBox   = "from.box"  // link out to chain
+	mapRefusals  = "refusals"  // link in to chain
+	setSubnets   = "subnets"   // of all zones
+	setBogons    = "bogons"    // never a source on the internet
+	mapForwards  = "forwards"  // protocol and port to device
+	mapForwarded = "forwarded" // device, protocol and port to mark
+)
+
+func pairName(p policy.Pair) string { return p.From + "_" + p.To }
+
+func refuseChain(party string) string { return "refuse." + party }
+
+// compileRuleset writes the policy as a ruleset.
+//
+// Every packet passes source.<party>, where it must prove that it comes from where
+// it says. A packet that begins a connection is then dispatched by the links it
+// comes from and goes to, into a chain for that pair of parties, in which a fixed
+// number of lookups finds the rule that decides: the cost of a packet does not
+// grow with the number of rules. Whatever no chain accepts is counted per pair,
+// logged at a bounded rate, and dropped.
+func (c *compiler) compileRuleset() state.Ruleset {
+	t := &table{Table: nft.Table{Name: state.TableName}}
+	c.sources(t)
+	c.dstnat(t)
+	c.base(t, "forward", nft.Dispatch{Fields: []nft.Field{nft.IIFName, nft.OIFName}, Map: mapPairs}, nft.IIFName)
+	c.base(t, "input", nft.Dispatch{Fields: []nft.Field{nft.IIFName}, Map: mapToBox}, nft.IIFName)
+	c.base(t, "output", nft.Dispatch{Fields: []nft.Field{nft.OIFName}, Map: mapFromBox}, nft.OIFName)
+	c.srcnat(t)
+	c.pairs(t)
+	c.refusals(t)
+	t.sort()
+	text := sha256.Sum256([]byte(t.String()))
+	return state.Ruleset{Table: &t.Table, Digest: hex.EncodeToString(text[:])}
+}
+
+// table is a ruleset in the making.
+type table struct{ nft.Table }
+
+func (t *table) counter(name string) nft.Count {
+	if !slices.Contains(t.Counters, name) {
+		t.Counters = append(t.Counters, name)
+	}
+	return nft.Count{Name: name}
+}
+
+func (t *table) chain(c nft.Chain) { t.Chains = append(t.Chains, c) }
+
+// set adds a set or map unless it is empty, and reports whether it did.
+func (t *table) set(s nft.Set) bool {
+	if len(s.Elements) == 0 {
+		return false
+	}
+	slices.SortFunc(s.Elements, func(a, b nft.Element) int {
+		return slices.CompareFunc(a.Key, b.Key, func(x, y nft.Range) int { return cmp.Compare(x.Lo, y.Lo) })
+	})
+	t.Sets = append(t.Sets, s)
+	return true
+}
+
+// dispatcher adds a verdict map, empty or not: base chains refer to it.
+func (t *table) dispatcher(name string, key []nft.Type, elements []nft.Element) {
+	s := nft.Set{Name: name, Key: key, Data: []nft.Type{nft.VerdictType}, Elements: elements}
+	if !t.set(s) {
+		t.Sets = append(t.Sets, s)
+	}
+}
+
+func (t *table) sort() {
+	slices.Sort(t.Counters)
+	slices.SortStableFunc(t.Sets, func(a, b nft.Set) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+func rule(stmts ...nft.Stmt) nft.Rule { return nft.Rule{Stmts: stmts} }
+
+func goTo(chain string) nft.Verdict { return nft.Verdict{Code: nft.Goto, Chain: chain} }
+
+func eq(f nft.Field, v nft.Value) nft.Match { return nft.Match{Field: f, Value: v} }
+
+func ne(f nft.Field, v nft.Value) nft.Match { return nft.Match{Field: f, Op: nft.Ne, Value: v} }
+
+func anyBit(f nft.Field, bits uint32) nft.Match {
+	return nft.Match{Field: f, Op: nft.AnyBit, Value: nft.U32(bits)}
+}
+
+// inNet matches an IPv4 field against a prefix: Op Eq or Ne.
+func inNet(f nft.Field, op nft.Op, p netip.Prefix) nft.Match {
+	m := nft.Match{Field: f, Op: op, Value: nft.Addr(p.Masked().Addr())}
+	if !p.IsSingleIP() {
+		m.Mask = nft.Mask4(p.Bits())
+	}
+	return m
+}
+
+func iface(link string) []nft.Range { return []nft.Range{nft.One(nft.Iface(link))} }
+
+// parties lists the zones and, last, the internet, as far as they have links.
+func (c *compiler) parties() []string {
+	var list []string
+	for _, z := range c.cfg.Zones {
+		if c.links[z.Name] != "" {
+			list = append(list, z.Name)
+		}
+	}
+	if c.links[model.Internet] != "" {
+		list = append(list, model.Internet)
+	}
+	return list
+}
+
+// base adds a base chain that accepts what belongs to a connection, dispatches
+// what begins one, and refuses the rest.
+func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
+	chain := nft.Chain{Name: hook, Hook: &nft.Hook{Type: "filter", Hook: hook, Priority: prioFilter, Drop: true}}
+	if hook != "forward" {
+		chain.Rules = append(chain.Rules, rule(eq(side, nft.Iface("lo")), nft.Verdict{Code: nft.Accept}))
+	}
+	chain.Rules = append(chain.Rules,
+		rule(anyBit(nft.CTState, nft.StateEstablished|nft.StateRelated), nft.Verdict{Code: nft.Accept}),
+		rule(d),
+		rule(t.counter(counterLost), nft.Verdict{Code: nft.Drop}))
+	t.chain(chain)
+}
+
+// sources adds the chains that check where a packet says it comes from. They run
+// before connection tracking: a flood of forged sources fills no table.
+func (c *compiler) sources(t *table) {
+	var elements, subnets []nft.Element
+	for _, z := range c.cfg.Zones {
+		subnets = append(subnets, nft.Element{Key: []nft.Range{{Lo: nft.Addr(z.Subnet.Addr()), Hi: nft.Addr(policy.Broadcast(z.Subnet))}}})
+	}
+	t.set(nft.Set{Name: setSubnets, Key: []nft.Type{nft.IPv4Addr}, Interval: true, Elements: subnets})
+	for _, party := range c.parties() {
+		name := "source." + party
+		elements = append(elements, nft.Element{Key: iface(c.links[party]), Verdict: goTo(name)})
+		if z := c.cfg.Zone(party); z != nil {
+			t.chain(nft.Chain{Name: name, Rules: c.zoneSource(t, z)})
+		} else {
+			t.chain(nft.Chain{Name: name, Rules: c.internetSource(t)})
+		}
+	}
+	t.dispatcher(mapSources, []nft.Type{nft.IfName}, elements)
+	t.chain(nft.Chain{
+		Name: "prerouting", Hook: &nft.Hook{Type: "filter", Hook: "prerouting", Priority: prioRaw, Drop: true},
+		Rules: []nft.Rule{
+			rule(eq(nft.IIFName, nft.Iface("lo")), nft.Verdict{Code: nft.Accept}),
+			rule(nft.Dispatch{Fields: []nft.Field{nft.IIFName}, Map: mapSources}),
+			rule(t.counter(counterLost), nft.Verdict{Code: nft.Drop}),
+		},
+	})
+}
+
+// refuse ends a chain of a party's packets with a reason.
+func (t *table) refuse(party string, reason policy.Reason, matches ...nft.Stmt) nft.Rule {
+	return rule(append(matches, nft.SetMark{Value: reason.Mark()}, t.counter(party+"."+string(reason)), goTo(refuseChain(party)))...)
+}
+
+func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
+	rules := []nft.Rule{
+		// Not logged: every machine asks for IPv6 routers again and again.
+		rule(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), t.counter(z.Name+"."+string(policy.IPv6)), nft.Verdict{Code: nft.Drop}),
+	}
+	if z.DHCP.Enabled {
+		rules = append(rules, rule(
+			eq(nft.IPSaddr, nft.Addr(netip.IPv4Unspecified())), eq(nft.IPDaddr, nft.Addr(broadcast)),
+			eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)),
+			nft.Verdict{Code: nft.Accept}))
+	}
+	rules = append(rules,
+		t.refuse(z.Name, policy.Spoofed, inNet(nft.IPSaddr, nft.Ne, z.Subnet)),
+		t.refuse(z.Name, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))))
+	var devices, bindings []nft.Element
+	for _, d := range c.cfg.Devices {
+		a := c.policy.AddressOf(d)
+		if d.Zone != z || !a.IsValid() {
+			continue
+		}
+		key := nft.One(nft.Addr(a))
+		devices = append(devices, nft.Element{Key: []nft.Range{key}, Comment: d.Name})
+		bindings = append(bindings, nft.Element{Key: []nft.Range{key, nft.One(nft.MAC(d.MAC))}, Comment: d.Name})
+	}
+	if t.set(nft.Set{Name: "devices." + z.Name, Key: []nft.Type{nft.IPv4Addr}, Elements: devices}) {
+		t.set(nft.Set{Name: "bindings." + z.Name, Key: []nft.Type{nft.IPv4Addr, nft.EtherAddr}, Elements: bindings})
+		rules = append(rules, t.refuse(z.Name, policy.Borrowed,
+			nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: "devices." + z.Name},
+			nft.InSet{Fields: []nft.Field{nft.IPSaddr, nft.EtherSaddr}, Not: true, Set: "bindings." + z.Name}))
+	}
+	return append(rules, rule(nft.Verdict{Code: nft.Accept}))
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+func (c *compiler) internetSource(t *table) []nft.Rule {
+	rules := []nft.Rule{
+		rule(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), t.counter(model.Internet+"."+string(policy.IPv6)), nft.Verdict{Code: nft.Drop}),
+	}
+	if len(c.cfg.Zones) > 0 {
+		rules = append(rules, t.refuse(model.Internet, policy.Spoofed, nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setSubnets}))
+	}
+	return append(rules,
+		t.refuse(model.Internet, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))),
+		rule(nft.Verdict{Code: nft.Accept}))
+}
+
+// refusals adds, per party, the chain that logs and drops.
+func (c *compiler) refusals(t *table) {
+	for _, party := range append(c.parties(), model.Box) {
+		t.chain(nft.Chain{Name: refuseChain(party), Rules: []nft.Rule{
+			rule(nft.Limit{Rate: logRate, Burst: logBurst},
+				nft.Log{Prefix: party, Group: logGroup, Snaplen: logSnaplen, QueueThreshold: logQueue}),
+			rule(nft.Verdict{Code: nft.Drop}),
+		}})
+	}
+}
+
+// dstnat sends what arrives at the uplink's address to the devices of forwards. It
+// does so for zones, too, that call the device by its public address.
+func (c *compiler) dstnat(t *table) {
+	chain := nft.Chain{Name: "dstnat", Hook: &nft.Hook{Type: "nat", Hook: "prerouting", Priority: prioDstNAT}}
+	up := c.uplink()
+	var to, marks []nft.Element
+	ranges := false
+	for _, f := range c.policy.Forwards() {
+		for _, s := range f.Ports {
+			service := []nft.Range{nft.One(nft.U8(s.Proto)), {Lo: nft.U16(s.Lo), Hi: nft.U16(s.Hi)}}
+			ranges = ranges || s.Lo != s.Hi
+			to = append(to, nft.Element{Key: service, Data: []nft.Value{nft.Addr(f.To)}, Comment: f.Rule.Name})
+			marks = append(marks, nft.Element{
+				Key:  append([]nft.Range{nft.One(nft.Addr(f.To))}, service...),
+				Data: []nft.Value{nft.U32(f.Rule.Mark())}, Comment: f.Rule.Name,
+			})
+		}
+	}
+	service := []nft.Type{nft.InetProto, nft.InetService}
+	if up.IsValid() && t.set(nft.Set{Name: mapForwards, Key: service, Data: []nft.Type{nft.IPv4Addr}, Interval: ranges, Elements: to}) {
+		t.set(nft.Set{Name: mapForwarded, Key: append([]nft.Type{nft.IPv4Addr}, service...), Data: []nft.Type{nft.Mark}, Interval: ranges, Elements: marks})
+		chain.Rules = []nft.Rule{rule(eq(nft.IPDaddr, nft.Addr(up.Addr())),
+			nft.DNAT{Fields: []nft.Field{nft.L4Proto, nft.ThDport}, Map: mapForwards})}
+	}
+	t.chain(chain)
+}
+
+// srcnat hides the zones behind the uplink's address, and behind the box's own a
+// machine that calls one of its own zone by the public address: the answer must
+// come back through the box.
+func (c *compiler) srcnat(t *table) {
+	chain := nft.Chain{Name: "srcnat", Hook: &nft.Hook{Type: "nat", Hook: "postrouting", Priority: prioSrcNAT}}
+	if link := c.links[model.Internet]; link != "" {
+		chain.Rules = append(chain.Rules, rule(eq(nft.OIFName, nft.Iface(link)), nft.Masquerade{}))
+	}
+	for _, z := range c.cfg.Zones {
+		if link := c.links[z.Name]; link != "" && c.forwardsInto(z) {
+			chain.Rules = append(chain.Rules, rule(eq(nft.OIFName, nft.Iface(link)),
+				inNet(nft.IPSaddr, nft.Eq, z.Subnet), anyBit(nft.CTStatus, nft.StatusDNAT), nft.Masquerade{}))
+		}
+	}
+	t.chain(chain)
+}
+
+func (c *compiler) forwardsInto(z *model.Zone) bool {
+	return c.uplink().IsValid() && slices.ContainsFunc(c.policy.Forwards(), func(f *policy.Forward) bool { return f.Device.Zone == z })
+}

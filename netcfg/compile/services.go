@@ -1,0 +1,61 @@
+package compile
+
+import (
+	"net/netip"
+
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
+)
+
+func (c *compiler) compileDHCP() svcconf.DHCP {
+	var d svcconf.DHCP
+	for _, z := range c.cfg.Zones {
+		link, ok := c.links[z.Name]
+		if !ok || !z.DHCP.Enabled {
+			continue
+		}
+		zone := svcconf.DHCPZone{
+			Zone: z.Name, Link: link, Address: netip.PrefixFrom(z.Gateway, z.Subnet.Bits()),
+			First: z.DHCP.Pool.First, Last: z.DHCP.Pool.Last, Lease: svcconf.Duration(z.DHCP.Lease),
+			Router: z.Gateway, Domain: c.cfg.System.Domain, NTP: z.DHCP.NTP,
+		}
+		if z.DNS.Enabled {
+			zone.Resolvers = []netip.Addr{z.Gateway}
+		}
+		for _, dev := range c.cfg.Devices {
+			if a := c.policy.AddressOf(dev); dev.Zone == z && a.IsValid() {
+				zone.Reservations = append(zone.Reservations, svcconf.Reservation{Name: dev.Name, MAC: dev.MAC, Address: a})
+			}
+		}
+		d.Zones = append(d.Zones, zone)
+	}
+	return d
+}
+
+func (c *compiler) compileDNS() svcconf.DNS {
+	d := svcconf.DNS{Domain: c.cfg.System.Domain, Name: c.cfg.System.Name, Resolvers: c.resolvers}
+	for _, z := range c.cfg.Zones {
+		if link, ok := c.links[z.Name]; ok && z.DNS.Enabled {
+			d.Zones = append(d.Zones, svcconf.DNSZone{
+				Zone: z.Name, Link: link, Address: z.Gateway, Subnet: z.Subnet, Block: z.DNS.Block, Force: z.DNS.Force,
+			})
+		}
+	}
+	for _, dev := range c.cfg.Devices {
+		if a := c.policy.AddressOf(dev); a.IsValid() {
+			d.Hosts = append(d.Hosts, svcconf.Host{Name: dev.Name, Address: a})
+		}
+	}
+	return d
+}
+
+func (c *compiler) compileWAN() svcconf.WAN {
+	u := c.cfg.Uplink
+	if u == nil || c.links[model.Internet] == "" {
+		return svcconf.WAN{}
+	}
+	return svcconf.WAN{
+		Link: c.links[model.Internet], Mode: u.IPv4.Mode, Hostname: c.cfg.System.Name,
+		Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers,
+	}
+}
