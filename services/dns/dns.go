@@ -1,0 +1,42 @@
+// Package dns is the resolver that each zone's clients ask: it answers local names
+// itself, and everything else out of a cache or by asking the configured resolvers.
+//
+// It never resolves from the root by itself, never validates DNSSEC, never hands a
+// question about local names or private addresses to anybody, and never answers a
+// client from outside the zone it listens in.
+//
+// The meaning is in pure functions (a zone's view answers a query out of bytes, a
+// cache and the time); sockets are a thin edge around them.
+package dns
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/run"
+)
+
+// Port is where clients ask, RFC 1035 section 4.2.
+const Port = 53
+
+// Serve answers the zones named in dnsd's configuration below dirs until ctx ends.
+// It takes new configurations and new DHCP leases as they appear, without closing
+// the sockets of zones that stay.
+//
+// It returns ctx's error; what is wrong with one configuration or one link is
+// logged, and the rest goes on.
+func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
+	s := newServer(log, Port)
+	defer s.close()
+	leases := filepath.Join(dirs.RunDir(svcconf.Dhcpd.Name), svcconf.LeasesFile)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Dnsd.Name), s.configure)
+	})
+	g.Go(func() error { return run.WatchConfig(ctx, log, leases, s.setLeases) })
+	return g.Wait()
+}
