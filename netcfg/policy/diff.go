@@ -81,7 +81,7 @@ func diffPair(old, new *Policy, pair Pair) []Change {
 	parts := atoms(append(old.services(pair), new.services(pair)...))
 	froms, tos := sides(old, new, pair.From), sides(old, new, pair.To)
 	var changes []Change
-	var whole []string // what the zones' own line said
+	said := make(map[[2]int]string) // by indices into froms and tos
 	for i, from := range froms {
 		for j, to := range tos {
 			var gained, lost []model.Service
@@ -95,14 +95,11 @@ func diffPair(old, new *Policy, pair Pair) []Change {
 				}
 			}
 			found := describe(from.name, to.name, merge(gained, parts), merge(lost, parts))
-			said := summary(found)
-			if i == 0 && j == 0 {
-				whole = said
-			} else if slices.Equal(said, whole) {
+			text := summary(found)
+			said[[2]int{i, j}] = text
+			// The lines of the whole parties come first and speak for all in them.
+			if i+j > 0 && (text == said[[2]int{i, 0}] && j > 0 || text == said[[2]int{0, j}] && i > 0) {
 				continue
-			}
-			if len(found) == 0 && len(whole) > 0 {
-				continue // an exception from what changes: the zone's line names no device
 			}
 			changes = append(changes, found...)
 		}
@@ -192,12 +189,12 @@ func describe(from, to string, gained, lost []model.Service) []Change {
 }
 
 // summary is what changes, without between whom.
-func summary(changes []Change) []string {
-	var list []string
+func summary(changes []Change) string {
+	text := ""
 	for _, c := range changes {
-		list = append(list, fmt.Sprint(c.Possible, c.Services))
+		text += fmt.Sprint(c.Possible, c.Services)
 	}
-	return list
+	return text
 }
 
 // merge joins parts that touch, and says "any" for all of them.
