@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/reach"
 	"bulkhead/netcfg/state"
@@ -368,6 +370,27 @@ func TestRulesetRefersOnlyToWhatItHolds(t *testing.T) {
 			if name, ok := strings.CutPrefix(word, "@"); ok && !strings.Contains(text, " "+name+" {\n\t\ttype ") {
 				t.Fatalf("seed %d: no set %s", seed, name)
 			}
+		}
+	}
+}
+
+// TestKernelTakesTheRuleset loads random rulesets with nft: what the compiler
+// writes must be what the kernel accepts, whatever the rules.
+func TestKernelTakesTheRuleset(t *testing.T) {
+	ns := nstest.New(t)
+	for seed := range uint64(40) {
+		g := &generator{Rand: rand.New(rand.NewPCG(seed, 2))}
+		cfg := g.config()
+		text := compile.Compile(cfg, g.facts(cfg)).State.Ruleset.Table.String()
+		nstest.Run(t, ns, func() {
+			cmd := exec.Command("nft", "--check", "--file", "-")
+			cmd.Stdin = strings.NewReader(text)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("seed %d: %v\n%s", seed, err, out)
+			}
+		})
+		if t.Failed() {
+			t.Fatal(text)
 		}
 	}
 }

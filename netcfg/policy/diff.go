@@ -66,10 +66,7 @@ func pairsOf(policies ...*Policy) []Pair {
 
 // sameEntries reports whether nothing that decides on the pair differs.
 func sameEntries(old, new *Policy, pair Pair) bool {
-	same := slices.EqualFunc(old.pairs[pair], new.pairs[pair], func(a, b Entry) bool {
-		return a.Rule.Block == b.Rule.Block && a.From == b.From && a.To == b.To && a.UID == b.UID && a.Service == b.Service
-	})
-	return same && pair.From != model.Internet && sameZone(old, new, pair.From) && sameZone(old, new, pair.To)
+	return slices.EqualFunc(old.pairs[pair], new.pairs[pair], sameMeaning) && pair.From != model.Internet && sameZone(old, new, pair.From) && sameZone(old, new, pair.To)
 }
 
 func sameZone(old, new *Policy, party string) bool {
@@ -78,23 +75,12 @@ func sameZone(old, new *Policy, party string) bool {
 }
 
 func diffPair(old, new *Policy, pair Pair) []Change {
-	parts := atoms(append(old.services(pair), new.services(pair)...))
 	froms, tos := sides(old, new, pair.From), sides(old, new, pair.To)
 	var changes []Change
 	said := make(map[[2]int]string) // by indices into froms and tos
 	for i, from := range froms {
 		for j, to := range tos {
-			var gained, lost []model.Service
-			for _, s := range parts {
-				was, is := ask(old, from.old, to.old, s), ask(new, from.new, to.new, s)
-				switch {
-				case is && !was:
-					gained = append(gained, s)
-				case was && !is:
-					lost = append(lost, s)
-				}
-			}
-			found := describe(from.name, to.name, merge(gained, parts), merge(lost, parts))
+			found := diffHosts(old, new, pair, from, to)
 			text := summary(found)
 			said[[2]int{i, j}] = text
 			// The lines of the whole parties come first and speak for all in them.
@@ -107,11 +93,61 @@ func diffPair(old, new *Policy, pair Pair) []Change {
 	return changes
 }
 
+// diffHosts compares two hosts. It looks only at the entries that cover them, of
+// which there are few however many rules there are.
+func diffHosts(old, new *Policy, pair Pair, from, to both) []Change {
+	before, after := old.between(pair, from.old, to.old), new.between(pair, from.new, to.new)
+	if pair.From != model.Internet && from.unchanged() && to.unchanged() && slices.EqualFunc(before, after, sameMeaning) {
+		return nil
+	}
+	var services []model.Service
+	for _, e := range slices.Concat(before, after) {
+		services = append(services, e.Service)
+	}
+	if pair.From == model.Internet {
+		services = append(old.services(pair), new.services(pair)...)
+	}
+	parts := atoms(services)
+	var gained, lost []model.Service
+	for _, s := range parts {
+		was, is := ask(old, from.old, to.old, s), ask(new, from.new, to.new, s)
+		switch {
+		case is && !was:
+			gained = append(gained, s)
+		case was && !is:
+			lost = append(lost, s)
+		}
+	}
+	return describe(from.name, to.name, merge(gained, parts), merge(lost, parts))
+}
+
+// between returns the entries of a pair that cover two hosts.
+func (p *Policy) between(pair Pair, from, to *Host) []Entry {
+	if from == nil || to == nil {
+		return nil
+	}
+	var list []Entry
+	for _, e := range p.pairs[pair] {
+		if e.From.contains(from.Addr) && (to.Party == model.Box || e.To.contains(to.Addr)) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// sameMeaning compares entries by all but the name of their rule.
+func sameMeaning(a, b Entry) bool {
+	return a.Rule.Block == b.Rule.Block && a.From == b.From && a.To == b.To && a.UID == b.UID && a.Service == b.Service
+}
+
 // both is a host in two policies; nil where it does not exist.
 type both struct {
 	name     string
 	old, new *Host
 }
+
+// unchanged reports whether the host is the same machine in both.
+func (b both) unchanged() bool { return b.old != nil && b.new != nil && b.old.Addr == b.new.Addr }
 
 // sides lists the hosts of a party that either policy's rules name, the unnamed
 // first.
