@@ -14,6 +14,7 @@ import (
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/svcconf"
 )
@@ -243,4 +244,44 @@ func Failures(p *policy.Policy) []Failed {
 		failed = append(failed, Failed{r.Test.Pos, expect, verdict(r.Against.From, r.Against.To, []model.Service{r.Against.Service}, r.Against.Decision)})
 	}
 	return failed
+}
+
+// StepsOf puts a plan's steps into words.
+func StepsOf(p *plan.Plan) []Step {
+	steps := []Step{}
+	for _, s := range p.Steps {
+		step := Step{Text: s.Sentence}
+		if s.Risk.Level != plan.None {
+			step.Risk = s.Risk.String()
+		}
+		if undo, ok := s.Undo(); ok {
+			step.Undo = undo.Sentence
+		}
+		steps = append(steps, step)
+	}
+	return steps
+}
+
+// RulesOf lists the rules of a configuration as they are at a time: allows, blocks
+// and forwards, each in the order of the file.
+func RulesOf(cfg *model.Config, now time.Time) []Rule {
+	rules := []Rule{}
+	over := func(until time.Time) bool { return !until.IsZero() && !now.Before(until) }
+	add := func(kind string, list []*model.Rule) {
+		for _, r := range list {
+			rules = append(rules, Rule{
+				Kind: kind, Name: r.Name, From: r.FromNames, To: r.ToNames, Protocols: r.Protocols,
+				Why: r.Why, Owner: r.Owner, Until: r.Until, Expired: over(r.Until), Pos: r.Pos,
+			})
+		}
+	}
+	add("allow", cfg.Allow)
+	add("block", cfg.Block)
+	for _, f := range cfg.Forwards {
+		rules = append(rules, Rule{
+			Kind: "forward", Name: f.Name, From: []string{model.Internet}, To: []string{f.To.Name}, Protocols: f.Protocols,
+			Why: f.Why, Owner: f.Owner, Until: f.Until, Expired: over(f.Until), Pos: f.Pos,
+		})
+	}
+	return rules
 }

@@ -15,6 +15,7 @@ type Change struct {
 	Time   time.Time `json:"time"`
 	Author string    `json:"author,omitempty"`
 	Why    string    `json:"why,omitempty"`
+	Name   string    `json:"name,omitempty"` // of the file, as its author calls it
 	Config []byte    `json:"config"`
 }
 

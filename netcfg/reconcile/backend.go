@@ -1,0 +1,213 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
+)
+
+var _ api.Backend = (*Reconciler)(nil)
+
+// view is what questions are answered from. It is made anew after each round and
+// never changed, so that asking does not wait for one.
+type view struct {
+	status api.Status
+	cfg    *model.Config
+	result *compile.Result // nil: there is none yet
+	facts  facts.Facts
+}
+
+// publish shows the last round to those who ask.
+func (r *Reconciler) publish() {
+	t, out := r.target, &r.last
+	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, status: api.Status{
+		Name: t.cfg.System.Name, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
+		Confirmed: t.confirmed, Uplink: out.facts.Uplink, Troubles: texts(out.errs), Warnings: t.warnings,
+		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
+	}}
+	if t.closed != "" {
+		v.status.Mode = api.Closed
+	}
+	if out.result != nil {
+		v.status.Missing = out.result.Missing
+	}
+	if next := r.clock.next; !next.IsZero() {
+		v.status.Next = &next
+	}
+	r.seen.Store(v)
+}
+
+// announce tells the console when the box closes, and why, and when it no longer is.
+func (r *Reconciler) announce() {
+	reason := r.target.closed
+	if reason == r.reason {
+		return
+	}
+	r.reason = reason
+	if reason == "" {
+		r.o.Log.Info("no longer closed")
+		fmt.Fprintln(r.o.Console, "bulkhead: running")
+		return
+	}
+	r.o.Log.Error("closed", "reason", reason)
+	fmt.Fprintf(r.o.Console, "bulkhead: CLOSED, nothing is forwarded: %s\n", reason)
+	for _, z := range r.target.cfg.Zones {
+		fmt.Fprintf(r.o.Console, "bulkhead: the way in is zone %s, %s at %s\n", z.Name, z.Subnet, z.Gateway)
+	}
+}
+
+// Status implements [api.Backend].
+func (r *Reconciler) Status(context.Context) (*api.Status, error) {
+	v := r.seen.Load()
+	if v == nil {
+		return &api.Status{Mode: api.Closed, Reason: "netcfgd is starting", Now: r.o.Wall(), Started: r.started}, nil
+	}
+	s := v.status
+	if now := r.o.Wall(); now.After(s.Now) {
+		s.Now = now
+	}
+	return &s, nil
+}
+
+// looked returns the last view, once there is one with a result.
+func (r *Reconciler) looked() (*view, error) {
+	if v := r.seen.Load(); v != nil && v.result != nil {
+		return v, nil
+	}
+	return nil, errNoResult
+}
+
+// Zones implements [api.Backend].
+func (r *Reconciler) Zones(context.Context) ([]api.Zone, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := readLeases(r.o.Run)
+	if err != nil {
+		return nil, err
+	}
+	zones := []api.Zone{}
+	for _, z := range v.cfg.Zones {
+		zone := api.Zone{
+			Name: z.Name, Port: z.Port.Name, VLAN: z.VLAN, Subnet: z.Subnet, Gateway: z.Gateway,
+			Admin: z.Admin, DHCP: z.DHCP.Enabled, DNS: z.DNS.Enabled,
+		}
+		for _, a := range v.result.State.Addrs {
+			if a.Prefix.Addr() == z.Gateway {
+				zone.Link = a.Link
+			}
+		}
+		for _, d := range v.cfg.Devices {
+			if d.Zone == z {
+				zone.Devices++
+			}
+		}
+		for _, l := range leases {
+			if l.Zone == z.Name {
+				zone.Leases++
+			}
+		}
+		zones = append(zones, zone)
+	}
+	return zones, nil
+}
+
+// Rules implements [api.Backend].
+func (r *Reconciler) Rules(context.Context) (*api.Rules, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	rules := &api.Rules{Rules: api.RulesOf(v.cfg, v.facts.Now), Refused: []api.Counter{}}
+	refused, err := r.o.Counters.Counters()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		c := refused[name]
+		rules.Refused = append(rules.Refused, api.Counter{Name: name, Packets: c.Packets, Bytes: c.Bytes})
+	}
+	return rules, nil
+}
+
+// Devices implements [api.Backend].
+func (r *Reconciler) Devices(context.Context) ([]api.Device, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := readLeases(r.o.Run)
+	if err != nil {
+		return nil, err
+	}
+	devices := []api.Device{}
+	for _, d := range v.cfg.Devices {
+		dev := api.Device{
+			Name: d.Name, Zone: d.Zone.Name, MAC: d.MAC, Address: v.result.Policy.AddressOf(d),
+			Given: !d.Address.IsValid(), Owner: d.Owner, Purpose: d.Purpose, Critical: d.Critical,
+		}
+		i := slices.IndexFunc(leases, func(l svcconf.Lease) bool { return l.MAC == d.MAC && l.Zone == d.Zone.Name })
+		if i >= 0 {
+			dev.Lease = &leases[i].Expires
+		}
+		devices = append(devices, dev)
+	}
+	return devices, nil
+}
+
+// Leases implements [api.Backend].
+func (r *Reconciler) Leases(context.Context) ([]svcconf.Lease, error) {
+	leases, err := readLeases(r.o.Run)
+	if leases == nil {
+		leases = []svcconf.Lease{}
+	}
+	return leases, err
+}
+
+// Why implements [api.Backend].
+func (r *Reconciler) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	sources, err1 := conf.Endpoints(v.cfg, from)
+	targets, err2 := conf.Endpoints(v.cfg, to)
+	services, err3 := conf.Services(v.cfg, protocol)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, fmt.Errorf("%w: %w", api.ErrUnknown, err)
+	}
+	return &api.Why{
+		From: from, To: to, Protocol: protocol,
+		Verdicts: api.Explain(v.result.Policy, sources, targets, services),
+	}, nil
+}
+
+// Plan implements [api.Backend].
+func (r *Reconciler) Plan(ctx context.Context, f api.File) (p *api.Plan, err error) {
+	ask := r.do(ctx, func() { p, _, err = r.preview(f, r.o.Wall()) })
+	if ask != nil {
+		return nil, ask
+	}
+	return p, err
+}
+
+// Apply implements [api.Backend].
+func (r *Reconciler) Apply(ctx context.Context, c api.Change) (p *api.Plan, err error) {
+	ask := r.do(ctx, func() { p, err = r.apply(c) })
+	if ask != nil {
+		return nil, ask
+	}
+	return p, err
+}

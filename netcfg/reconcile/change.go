@@ -1,0 +1,124 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/txn"
+)
+
+// preview works out what putting a file into force would do at a time. It changes
+// nothing. The error is an [*api.Refused] if the file cannot be used.
+func (r *Reconciler) preview(f api.File, now time.Time) (*api.Plan, target, error) {
+	f.Name = filepath.Base(f.Name)
+	cfg, problems, err := parse(f, now)
+	if err != nil {
+		return nil, target{}, err
+	}
+	if cfg == nil {
+		return nil, target{}, &api.Refused{Problems: problems.Sorted()}
+	}
+	t := target{cfg: cfg, warnings: problems.Warnings(), trial: true}
+	out := new(outcome)
+	r.compile(t, now, r.pinned(cfg), out)
+	if out.result == nil {
+		return nil, target{}, out.err()
+	}
+	if failed := api.Failures(out.result.Policy); len(failed) > 0 {
+		return nil, target{}, &api.Refused{Problems: t.warnings, Failed: failed}
+	}
+	steps, err := r.plan(out.result.State)
+	if err != nil {
+		return nil, target{}, err
+	}
+	return &api.Plan{
+		Warnings: t.warnings,
+		Missing:  out.result.Missing,
+		Reach:    api.ReachOf(r.policyBefore(), out.result.Policy),
+		Steps:    api.StepsOf(steps),
+	}, t, nil
+}
+
+// policyBefore is what the box does now: what was confirmed, or nothing.
+func (r *Reconciler) policyBefore() *policy.Policy {
+	if r.last.result != nil && r.target.closed == "" {
+		return r.last.result.Policy
+	}
+	return policy.New(nothing(), policy.Env{Now: r.clock.now()})
+}
+
+// apply puts a file into force, or leaves everything as it was.
+func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
+	// Whoever applies a configuration says with it that the clock is right.
+	high := r.clock.high
+	r.clock.reset()
+	r.clock.save = time.Time{}
+	p, err := r.tryAndKeep(c)
+	if err != nil {
+		r.clock.high, r.clock.save = high, time.Time{}
+	}
+	return p, err
+}
+
+func (r *Reconciler) tryAndKeep(c api.Change) (*api.Plan, error) {
+	p, next, err := r.preview(c.File, r.clock.now())
+	if err != nil {
+		return nil, err
+	}
+	change := txn.Change{
+		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: filepath.Base(c.File.Name), Config: c.File.Data,
+	}
+	old, waiting, rescued, before := r.target, r.confirmed, r.rescued, texts(r.last.errs)
+	err = txn.Commit(r.o.Store, change, func() error {
+		return r.try(next, before)
+	}, func() error {
+		r.target, r.confirmed, r.rescued = old, waiting, rescued
+		r.round()
+		return news(r.last.errs, before)
+	})
+	if err != nil {
+		r.o.Log.Error("change undone", "author", c.Author, "err", err)
+		return nil, err
+	}
+	r.kept()
+	r.o.Log.Info("change confirmed", "author", c.Author, "why", c.Why, "steps", len(p.Steps))
+	return p, nil
+}
+
+// try brings the box to t. It fails for errors that were not there before: a port
+// that is broken anyway must not keep its owner from changing the rest.
+func (r *Reconciler) try(t target, before []string) error {
+	r.target, r.confirmed, r.rescued, r.unloaded = t, nil, false, 0
+	out := r.round()
+	if out.unloaded {
+		return out.err()
+	}
+	return news(out.errs, before)
+}
+
+// news are the errors whose texts are not among those before.
+func news(errs []error, before []string) error {
+	return errors.Join(slices.DeleteFunc(slices.Clone(errs), func(err error) bool {
+		return slices.Contains(before, err.Error())
+	})...)
+}
+
+// kept makes the target that was on trial the confirmed one.
+func (r *Reconciler) kept() {
+	r.target.trial = false
+	if h := r.newest(); h != nil {
+		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
+	}
+	r.saveRescue()
+	r.pins = r.last.facts.Devices // those of devices that are gone are free again
+	if err := r.o.Store.Save(pinsFile, r.pins); err != nil {
+		r.o.Log.Error("save the addresses given to devices", "err", err)
+	}
+	r.publish()
+}

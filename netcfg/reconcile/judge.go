@@ -1,0 +1,79 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/svcconf"
+)
+
+// judgeOf returns what decides about a tracked connection by the policy in force: it
+// stays if a rule would let it begin now, and then carries that rule's mark. Replies
+// and errors about it are part of the connection.
+func judgeOf(p *policy.Policy) func(apply.Conn) (keep bool, mark uint32) {
+	return func(c apply.Conn) (bool, uint32) {
+		o := c.Orig
+		if o.Src.IsLoopback() && o.Dst.IsLoopback() || o.Src.IsUnspecified() {
+			return true, c.Mark // the box to itself; a DHCP client that has no address yet
+		}
+		f := policy.Flow{From: partyOf(p, o.Src), Src: o.Src, Dst: o.Dst, Proto: o.Proto, SrcPort: o.SrcPort, Port: o.DstPort}
+		if o.Proto == model.ProtoICMP {
+			f.Port = uint16(o.Type)
+		}
+		d := decide(p, f)
+		switch {
+		case !d.Allow || movedForward(p, d, c):
+			return false, 0
+		case d.Rule == nil:
+			return true, c.Mark
+		}
+		return true, d.Rule.Mark()
+	}
+}
+
+// partyOf returns the party that an address is in, the box included.
+func partyOf(p *policy.Policy, a netip.Addr) string {
+	z := p.Config.ZoneOf(a)
+	switch {
+	case a.IsLoopback(), p.Env.Uplink.IsValid() && a == p.Env.Uplink.Addr(), z != nil && a == z.Gateway:
+		return model.Box
+	case z != nil:
+		return z.Name
+	}
+	return model.Internet
+}
+
+// decide asks the policy. Conntrack does not know which of the box's users began a
+// connection: it stays if any of them may have.
+func decide(p *policy.Policy, f policy.Flow) policy.Decision {
+	if f.From != model.Box {
+		return p.Decide(f)
+	}
+	if z := p.Config.ZoneOf(f.Src); z != nil && f.Dst == broadcast {
+		f.To = z.Name
+	}
+	d := p.Decide(f)
+	for _, u := range svcconf.Users {
+		if d.Allow {
+			break
+		}
+		f.UID = u.ID
+		d = p.Decide(f)
+	}
+	return d
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// movedForward reports whether a connection came through a forward that by now
+// leads to another device.
+func movedForward(p *policy.Policy, d policy.Decision, c apply.Conn) bool {
+	return slices.ContainsFunc(p.Forwards(), func(f *policy.Forward) bool {
+		return f.Rule == d.Rule && f.To != c.Reply.Src
+	})
+}

@@ -1,0 +1,235 @@
+//go:build linux
+
+// Package reconcile is the body of netcfgd: the one loop that brings the kernel's
+// network state and the services' configuration to what the confirmed configuration
+// and the facts ask for, and keeps them there.
+//
+// Each round is the same whatever caused it: learn the facts, compile, observe,
+// plan, carry the steps out, tell the services, end connections that no rule allows
+// any more. A new configuration, an uplink's lease, a rule that ends, a cable or a
+// stranger's hand on the kernel differ only in what the round finds to do.
+//
+// The package never decides what a configuration means and knows nothing of
+// netlink: the former is compile's duty, the latter apply's.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/plan"
+	"bulkhead/netcfg/state"
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/netcfg/txn"
+)
+
+// The paces of the loop.
+const (
+	tick       = time.Second            // how often the clock on the wall is looked at
+	look       = time.Minute            // how often drift is looked for that nothing announced
+	gap        = 250 * time.Millisecond // from a change in the kernel to the look at it: they come in swarms
+	retryFirst = time.Second            // after a round with errors; doubled after each, up to
+	retryLast  = 30 * time.Second
+	patience   = 3 // rounds in which the confirmed rules may fail to load before the box goes to rescue
+)
+
+// kernel is what the loop needs of [apply.Kernel].
+type kernel interface {
+	Facts() ([]facts.Link, facts.Kernel, error)
+	Observe(desired state.State) (state.State, error)
+	Do(plan.Step) error
+	Watch(context.Context) (<-chan struct{}, error)
+}
+
+// conntrack is what it needs of [apply.Conntrack].
+type conntrack interface {
+	Sweep(judge func(apply.Conn) (keep bool, mark uint32)) (deleted, remarked int, err error)
+}
+
+// counters is what it needs of [apply.Rulesets].
+type counters interface {
+	Counters() (map[string]apply.Counter, error)
+}
+
+// Options are what a [Reconciler] is made of.
+type Options struct {
+	Kernel    kernel
+	Conntrack conntrack
+	Counters  counters
+	Store     *txn.Store
+	Run       string           // run directory: what services are told, and what they tell
+	Provided  []facts.Provided // VLANs that come as links of their own
+	Log       *slog.Logger
+	Console   io.Writer        // is told why the box is closed
+	Wall      func() time.Time // the clock on the wall, which may be set at any time
+	// WatchFile returns a channel on which a value stands after the file was made,
+	// replaced or removed. It is closed after ctx ends, or if it cannot go on.
+	WatchFile func(ctx context.Context, path string) (<-chan struct{}, error)
+}
+
+// A Reconciler owns the network state of the box while Run runs. Its methods may
+// be called by anyone; all fields but o, requests and seen belong to Run.
+type Reconciler struct {
+	o     Options
+	clock clock
+
+	target    target  // what is in force, or meant to be
+	confirmed *target // the confirmed configuration, while it cannot be loaded and target is rescue
+	pins      map[string]netip.Addr
+	lease     leaseFile
+	last      outcome     // of the last round
+	settled   state.State // what the last round without errors left behind
+	swept     string      // digest of the rules that connections were last judged by
+	rescued   bool        // the rescue file is that of target
+	reason    string      // why the box is closed, as last told on the console
+	unloaded  int         // rounds in a row in which the rules could not be loaded
+
+	retry time.Duration // after the last round; 0: it had no errors
+	wake  time.Time     // when the next round is due by itself
+
+	started  time.Time
+	cut      uint64
+	repairs  uint64
+	repaired *api.Repair
+
+	requests chan func()
+	seen     atomic.Pointer[view]
+}
+
+// New returns a reconciler that has not touched anything yet.
+func New(o Options) *Reconciler {
+	return &Reconciler{
+		o: o, clock: clock{wall: o.Wall}, started: o.Wall(),
+		requests: make(chan func()),
+	}
+}
+
+// Run keeps the box as it is meant to be until ctx ends, and returns ctx's error.
+// It leaves everything in force: the rules outlive the process that loaded them.
+func (r *Reconciler) Run(ctx context.Context) error {
+	if err := r.lockDown(); err != nil {
+		// The rounds below will not open anything before rules are in, either.
+		r.o.Log.Error("close the box first", "err", err)
+	}
+	r.prepare()
+	r.load()
+	uplink := filepath.Join(r.o.Run, svcconf.Wand.Name, svcconf.UplinkFile)
+	kernelChanged, fileChanged := make(chan struct{}, 1), make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.watch(ctx, "kernel", kernelChanged, r.o.Kernel.Watch) })
+	g.Go(func() error {
+		return r.watch(ctx, uplink, fileChanged, func(ctx context.Context) (<-chan struct{}, error) {
+			return r.o.WatchFile(ctx, uplink)
+		})
+	})
+	g.Go(func() error { return r.loop(ctx, kernelChanged, fileChanged) })
+	return g.Wait()
+}
+
+// watch passes on what a watcher sees, and starts another whenever one gives up.
+// What happened between the two is found by looking, so it tells of a change each
+// time.
+func (r *Reconciler) watch(ctx context.Context, what string, tell chan<- struct{}, watch func(context.Context) (<-chan struct{}, error)) error {
+	for {
+		changes, err := watch(ctx)
+		if err != nil {
+			r.o.Log.Error("watch", "what", what, "err", err)
+		} else {
+			poke(tell)
+			for range changes {
+				poke(tell)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryFirst):
+		}
+	}
+}
+
+// poke leaves word without waiting: one word stands for any number.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// loop runs rounds when they are due.
+func (r *Reconciler) loop(ctx context.Context, kernelChanged, fileChanged <-chan struct{}) error {
+	r.round()
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
+	for {
+		timer.Reset(max(0, min(tick, time.Until(r.wake))))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case f := <-r.requests:
+			f()
+		case <-fileChanged:
+			r.round()
+		case <-kernelChanged:
+			r.wakeIn(gap)
+		case <-timer.C:
+			if !time.Now().Before(r.wake) || r.clock.due() {
+				r.round()
+			}
+		}
+	}
+}
+
+// wakeIn makes sure that a round comes within d.
+func (r *Reconciler) wakeIn(d time.Duration) {
+	if at := time.Now().Add(d); r.wake.IsZero() || at.Before(r.wake) {
+		r.wake = at
+	}
+}
+
+// do runs f in the loop, between rounds.
+func (r *Reconciler) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case r.requests <- func() { defer close(done); f() }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-done // what was begun is finished, whether or not the caller stays
+	return nil
+}
+
+// safely turns a panic of f into an error. A bug in what compiles a file must not
+// keep the box from being closed, or its owner from mending the file.
+func safely(f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	f()
+	return nil
+}
+
+// texts are errors as the status shows them.
+func texts(errs []error) []string {
+	list := make([]string, len(errs))
+	for i, err := range errs {
+		list[i] = err.Error()
+	}
+	return list
+}
+
+var errNoResult = errors.New("there is no compiled configuration yet")

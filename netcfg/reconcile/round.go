@@ -1,0 +1,298 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/plan"
+	"bulkhead/netcfg/state"
+)
+
+// outcome is what came of a round.
+type outcome struct {
+	facts    facts.Facts
+	result   *compile.Result // nil: none could be had
+	steps    []plan.Step     // carried out
+	errs     []error
+	unloaded bool // the rules in force are not the compiled ones
+}
+
+func (o *outcome) err() error { return errors.Join(o.errs...) }
+
+func (o *outcome) fail(format string, args ...any) {
+	o.errs = append(o.errs, fmt.Errorf(format, args...))
+}
+
+// round brings everything to what target asks for, plans the next round, and tells
+// whoever looks.
+func (r *Reconciler) round() *outcome {
+	if r.confirmed != nil { // rescue: perhaps it can be loaded by now
+		r.target, r.rescued = *r.confirmed, false
+	}
+	out := r.attempt()
+	if out.unloaded && r.target.closed == "" {
+		r.unloaded++
+	} else if !out.unloaded {
+		r.unloaded = 0
+		r.confirmed = nil
+	}
+	if r.unloaded >= patience && r.target.closed == "" {
+		confirmed := r.target
+		r.target = r.rescue(fmt.Sprintf("the confirmed rules cannot be loaded: %v", out.err()))
+		errs := out.errs
+		out = r.attempt()
+		out.errs = append(errs, out.errs...)
+		r.confirmed = &confirmed
+	}
+	r.after(out)
+	return out
+}
+
+// attempt is one pass of learning, compiling, planning and doing.
+func (r *Reconciler) attempt() *outcome {
+	out := new(outcome)
+	if err := r.keepMark(); err != nil {
+		out.fail("save the time: %w", err)
+	}
+	r.learn(out)
+	if out.result == nil {
+		out.unloaded = true
+		return out
+	}
+	if r.carryOut(out); out.unloaded {
+		return out
+	}
+	r.tell(out)
+	r.sweep(out)
+	return out
+}
+
+// learn gathers the facts and compiles the target with them.
+func (r *Reconciler) learn(out *outcome) {
+	devices, err := r.pin(r.target.cfg)
+	if err != nil { // an address that is not on disk is not given out
+		out.fail("give devices an address: %w", err)
+		return
+	}
+	r.compile(r.target, r.clock.now(), devices, out)
+}
+
+// compile compiles a target with the facts of the moment.
+func (r *Reconciler) compile(t target, now time.Time, devices map[string]netip.Addr, out *outcome) {
+	links, abilities, err := r.o.Kernel.Facts()
+	if err != nil {
+		out.fail("look at the network cards: %w", err)
+		return
+	}
+	f := facts.Facts{Now: now, Links: links, Provided: r.o.Provided, Kernel: abilities, Devices: devices}
+	if f.Uplink, err = r.lease.read(); err != nil {
+		out.fail("uplink: %w", err)
+	}
+	result, err := compileWith(t, f)
+	if err == nil && f.Uplink != nil && f.Uplink.Link != result.WAN.Link {
+		f.Uplink = nil // the lease is of a link that was the uplink, or never was
+		result, err = compileWith(t, f)
+	}
+	if err != nil {
+		out.fail("compile: %w", err)
+		return
+	}
+	out.facts, out.result = f, result
+}
+
+func compileWith(t target, f facts.Facts) (result *compile.Result, err error) {
+	err = safely(func() { result = compile.Options{Closed: t.closed != ""}.Compile(t.cfg, f) })
+	return result, err
+}
+
+// carryOut plans and takes the steps, and looks whether the kernel agrees then.
+func (r *Reconciler) carryOut(out *outcome) {
+	want := out.result.State
+	p, err := r.plan(want)
+	if err != nil {
+		out.errs, out.unloaded = append(out.errs, err), true
+		return
+	}
+	if len(p.Steps) == 0 {
+		return
+	}
+	failed := len(out.errs)
+	if r.take(p, out); out.unloaded || len(out.errs) > failed {
+		return
+	}
+	left, err := r.plan(want)
+	if err != nil {
+		out.errs = append(out.errs, err)
+		return
+	}
+	for _, s := range left.Steps {
+		out.fail("done, but the kernel does not show it: %s", s.Sentence)
+	}
+}
+
+// plan compares the kernel with what it should hold.
+func (r *Reconciler) plan(want state.State) (*plan.Plan, error) {
+	observed, err := r.o.Kernel.Observe(want)
+	if err != nil {
+		return nil, fmt.Errorf("look at the kernel: %w", err)
+	}
+	return plan.Make(observed, want), nil
+}
+
+// take carries steps out. One that fails does not keep the others from being tried:
+// a zone must not suffer for another's missing link. Only the rules must: what
+// comes after them in a plan counts on them.
+func (r *Reconciler) take(p *plan.Plan, out *outcome) {
+	for _, s := range p.Steps {
+		err := r.o.Kernel.Do(s)
+		if err == nil {
+			out.steps = append(out.steps, s)
+			continue
+		}
+		out.fail("%s: %w", s.Sentence, err)
+		if loadsRules(s) {
+			out.unloaded = true
+			return
+		}
+	}
+}
+
+func loadsRules(s plan.Step) bool { return s.Change.Op() == plan.OpLoadRuleset }
+
+// sweep ends the connections that the rules in force would not let begin, and marks
+// the others with the rule that would. It does so when the rules are not those that
+// connections were last judged by, or have just been loaded: then there may have
+// been none for a while.
+func (r *Reconciler) sweep(out *outcome) {
+	digest := out.result.State.Ruleset.Digest
+	if digest == r.swept && !slices.ContainsFunc(out.steps, loadsRules) {
+		return
+	}
+	ended, remarked, err := r.o.Conntrack.Sweep(judgeOf(out.result.Policy))
+	r.cut += uint64(ended)
+	if ended+remarked > 0 {
+		r.o.Log.Info("connections judged anew", "ended", ended, "remarked", remarked)
+	}
+	if err != nil {
+		r.swept = ""
+		out.fail("end connections that are no longer allowed: %w", err)
+		return
+	}
+	r.swept = digest
+}
+
+// after notes what came of a round and when the next is due.
+func (r *Reconciler) after(out *outcome) {
+	r.note(out)
+	r.last = *out
+	r.clock.next = time.Time{}
+	if out.result != nil {
+		r.clock.next, _ = out.result.Policy.Next()
+	}
+	r.wake = time.Time{}
+	r.wakeIn(look)
+	switch {
+	case len(out.errs) == 0:
+		r.retry = 0
+	case r.retry == 0:
+		r.retry = retryFirst
+	default:
+		r.retry = min(2*r.retry, retryLast)
+	}
+	if r.retry > 0 {
+		r.wakeIn(r.retry)
+	}
+	if d, ok := r.lease.left(); ok {
+		r.wakeIn(d)
+	}
+	r.announce()
+	r.publish()
+}
+
+// note records drift, and what to fall back on in the worst case.
+func (r *Reconciler) note(out *outcome) {
+	for _, err := range out.errs {
+		r.o.Log.Error("round", "err", err)
+	}
+	if len(out.errs) > 0 || out.result == nil {
+		r.settled = state.State{}
+		return
+	}
+	want := out.result.State
+	want.Ruleset.Table = nil // the digest says as much
+	if len(out.steps) > 0 {
+		var steps []string
+		for _, s := range out.steps {
+			steps = append(steps, s.Sentence)
+		}
+		drift := reflect.DeepEqual(want, r.settled) // nothing else was asked for than before
+		if drift {
+			r.repairs += uint64(len(steps))
+			r.repaired = &api.Repair{Time: r.clock.now(), Steps: steps}
+		}
+		r.o.Log.Info("changed", "steps", len(steps), "drift", drift, "first", steps[0])
+	}
+	r.settled = want
+	r.saveRescue()
+}
+
+// pinsFile keeps the addresses given to devices.
+const pinsFile = "addresses.json"
+
+// pin gives devices without an address one, and saves what it gave before anybody
+// learns of it. Addresses of devices that are not in cfg are kept: cfg may be on
+// trial, and the configuration before it come back.
+func (r *Reconciler) pin(cfg *model.Config) (map[string]netip.Addr, error) {
+	pins := r.pinned(cfg)
+	all := maps.Clone(pins)
+	for name, a := range r.pins {
+		if _, ok := all[name]; !ok {
+			all[name] = a
+		}
+	}
+	if maps.Equal(all, r.pins) {
+		return pins, nil
+	}
+	if err := r.o.Store.Save(pinsFile, all); err != nil {
+		return nil, err
+	}
+	r.pins = all
+	return pins, nil
+}
+
+// pinned says which addresses the devices of cfg have or would be given. A device
+// that already holds a lease is given that.
+func (r *Reconciler) pinned(cfg *model.Config) map[string]netip.Addr {
+	known := maps.Clone(r.pins)
+	if known == nil {
+		known = map[string]netip.Addr{}
+	}
+	byMAC := map[model.MAC]*model.Device{}
+	for _, d := range cfg.Devices {
+		byMAC[d.MAC] = d
+	}
+	taken := map[netip.Addr]bool{}
+	leases, _ := readLeases(r.o.Run) // unreadable ones are reported to whoever asks for them
+	for _, l := range leases {
+		taken[l.Address] = true
+		d := byMAC[l.MAC]
+		if d == nil || !d.Zone.DHCP.Pool.Contains(l.Address) {
+			continue
+		}
+		if _, ok := known[d.Name]; !ok {
+			known[d.Name] = l.Address
+		}
+	}
+	return compile.Pin(cfg, known, func(a netip.Addr) bool { return taken[a] })
+}

@@ -1,0 +1,127 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/txn"
+)
+
+// Paths are where netcfgd finds and keeps things.
+type Paths struct {
+	Run      string // directory, gone after a reboot
+	State    string // directory, kept over reboots
+	Provided string // file with a JSON list of [facts.Provided]; "": none
+	Console  string // is told why the box is closed; "": nobody is
+}
+
+// Serve is netcfgd: it owns the network state of the namespace it runs in and
+// serves the API until ctx ends. It returns ctx's error then, and leaves everything
+// in force.
+func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
+	private := filepath.Join(p.Run, "netcfgd")
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		return err
+	}
+	kernel, err := apply.Open(0, filepath.Join(private, "ruleset.json"))
+	if err != nil {
+		return fmt.Errorf("open the kernel: %w", err)
+	}
+	defer kernel.Close()
+	connections, err := apply.OpenConntrack(0)
+	if err != nil {
+		return fmt.Errorf("open connection tracking: %w", err)
+	}
+	defer connections.Close()
+	counters, err := apply.OpenRulesets(0)
+	if err != nil {
+		return fmt.Errorf("open the counters: %w", err)
+	}
+	defer counters.Close()
+
+	o := Options{
+		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
+		Console: console(p.Console), Wall: time.Now, WatchFile: WatchFile,
+	}
+	r, err := o.open(p)
+	if err != nil {
+		// Without a place for state there is nothing to go by. The box is closed
+		// all the same, before the process gives up and is started again.
+		fmt.Fprintf(o.Console, "bulkhead: CLOSED, nothing is forwarded: %v\n", err)
+		return errors.Join(err, New(o).lockDown())
+	}
+	listener, err := api.Listen(p.Run)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen: %w", err), r.lockDown())
+	}
+	server := api.NewServer(r, log)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.Run(ctx) })
+	g.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return ctx.Err()
+	})
+	context.AfterFunc(ctx, func() { server.Close() })
+	return g.Wait()
+}
+
+// open completes the options with what is on disk.
+func (o Options) open(p Paths) (*Reconciler, error) {
+	var err error
+	if o.Store, err = txn.Open(filepath.Join(p.State, "netcfgd")); err != nil {
+		return nil, fmt.Errorf("open the state directory: %w", err)
+	}
+	if p.Provided != "" {
+		if o.Provided, err = readProvided(p.Provided); err != nil {
+			return nil, err
+		}
+	}
+	return New(o), nil
+}
+
+func readProvided(path string) ([]facts.Provided, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var list []facts.Provided
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
+}
+
+// console writes to a terminal that may not be there, and never waits for it.
+type console string
+
+func (c console) Write(p []byte) (int, error) {
+	if c == "" {
+		return len(p), nil
+	}
+	f, err := os.OpenFile(string(c), os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Write(p)
+}
+
+var _ io.Writer = console("")

@@ -1,0 +1,129 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/plan"
+	"bulkhead/netcfg/state"
+	"bulkhead/netcfg/txn"
+)
+
+// target is a configuration and what it is to the box.
+type target struct {
+	cfg       *model.Config
+	trial     bool           // not confirmed yet
+	confirmed *api.Confirmed // the change that it came with, if known
+	warnings  diag.List
+	closed    string // why nothing is forwarded; "": the configuration is in force
+}
+
+// nothing is the configuration of a box that has none: no zones, everything closed.
+func nothing() *model.Config {
+	return &model.Config{System: model.System{Name: "bulkhead", Domain: "home.arpa", Timezone: "UTC", Location: time.UTC}}
+}
+
+// lockDown closes a box on which no rules of ours are loaded: nothing is forwarded
+// and nobody gets in, before anything else is looked at. With rules there, loaded by
+// a process before this one, it does nothing: they are what the box was meant to do.
+func (r *Reconciler) lockDown() error {
+	closed := compile.Options{Closed: true}.Compile(nothing(), facts.Facts{Now: r.o.Wall()}).State
+	observed, err := r.o.Kernel.Observe(closed)
+	if err != nil {
+		return fmt.Errorf("look at the kernel: %w", err)
+	}
+	if observed.Ruleset.Present() {
+		return nil
+	}
+	want := observed // links and addresses can wait
+	want.Ruleset, want.Sysctls = closed.Ruleset, slices.DeleteFunc(slices.Clone(closed.Sysctls), func(s state.Sysctl) bool {
+		return s.Value != "0" // forwarding among them; what switches things on can wait, too
+	})
+	out := new(outcome)
+	r.take(plan.Make(observed, want), out)
+	return out.err()
+}
+
+// load decides what to bring the box to: the confirmed configuration, or, without
+// one that can be used, what keeps the admin zones' way in.
+func (r *Reconciler) load() {
+	var m mark
+	if err := r.o.Store.Load(clockFile, &m); err == nil {
+		r.clock.high = m.High
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("the time of the last run is lost: rules that ended may be back until the clock is right", "err", err)
+	}
+	if err := r.o.Store.Load(pinsFile, &r.pins); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("addresses given to devices are lost: they get new ones", "err", err)
+	}
+	cfg, warnings, err := r.loadConfirmed()
+	if err != nil {
+		r.target = r.rescue(err.Error())
+		return
+	}
+	r.target = target{cfg: cfg, warnings: warnings}
+	if h := r.newest(); h != nil {
+		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
+	}
+}
+
+// confirmedName stands for the file's name where that is not known.
+const confirmedName = "confirmed.yaml"
+
+func (r *Reconciler) loadConfirmed() (*model.Config, diag.List, error) {
+	name := confirmedName
+	if h := r.newest(); h != nil && h.Name != "" {
+		name = h.Name // positions are those of the file that its author knows
+	}
+	data, err := r.o.Store.Confirmed()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, errors.New("no configuration has been applied yet")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("the confirmed configuration cannot be read: %w", err)
+	}
+	cfg, problems, err := parse(api.File{Name: name, Data: data}, r.clock.now())
+	if err != nil {
+		return nil, nil, fmt.Errorf("the confirmed configuration cannot be used: %w", err)
+	}
+	if cfg == nil {
+		errs := slices.DeleteFunc(problems.Sorted(), func(p *diag.Problem) bool { return p.Severity == diag.Warning })
+		more := ""
+		if len(errs) > 1 {
+			more = fmt.Sprintf(" (and %d more)", len(errs)-1)
+		}
+		first := *errs[0]
+		first.Hint = ""
+		return nil, nil, fmt.Errorf("the confirmed configuration cannot be used: %s%s", first.Error(), more)
+	}
+	return cfg, problems.Warnings(), nil
+}
+
+// parse reads a file. Without an error, cfg is nil if the problems hold errors.
+func parse(f api.File, now time.Time) (cfg *model.Config, problems diag.List, err error) {
+	err = safely(func() { cfg, problems = conf.Parse(f.Name, f.Data, now) })
+	if err == nil && cfg == nil && problems.Err() == nil {
+		err = errors.New("it was refused without a reason")
+	}
+	return cfg, problems, err
+}
+
+// newest returns the newest change of the history, which is the one confirmed.
+func (r *Reconciler) newest() *txn.Entry {
+	history, err := r.o.Store.History()
+	if err != nil || len(history) == 0 {
+		return nil
+	}
+	return &history[0]
+}
