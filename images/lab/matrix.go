@@ -1,0 +1,271 @@
+//go:build linux
+
+package lab
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"bulkhead/images/lab/probe"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
+)
+
+// Question is one connection that somebody tries to open, and what the policy says
+// about it.
+type Question struct {
+	Shot
+	Flow     policy.Flow
+	To       string // party
+	Service  model.Service
+	Expect   policy.Decision
+	Receiver string // host that the packet arrives at if it is allowed
+}
+
+// Answer is a question with what the kernel did.
+type Answer struct {
+	Question
+	Hit
+}
+
+// Arrived reports whether the packet came to anybody.
+func (a Answer) Arrived() bool { return len(a.At) > 0 }
+
+// Wrong reports whether the kernel did something else than the policy says: let
+// through what is refused, refused what is allowed, or delivered it elsewhere.
+func (a Answer) Wrong() bool {
+	if !a.Expect.Allow {
+		return a.Arrived()
+	}
+	return !slices.Equal(a.At, []string{a.Receiver})
+}
+
+func (a Answer) String() string {
+	s := fmt.Sprintf("%s (%s) → %s %s: policy says ", a.From.Name, a.Flow.Src, a.Flow.Dst, a.Service)
+	if a.Flow.From == model.Box && a.Flow.UID != 0 {
+		s = fmt.Sprintf("user %d: %s", a.Flow.UID, s)
+	}
+	if a.Expect.Allow {
+		s += "allow"
+	} else {
+		s += "deny"
+	}
+	if r := a.Expect.Rule; r != nil {
+		s += " (" + r.Name + ")"
+	} else {
+		s += " (" + string(a.Expect.Reason) + ")"
+	}
+	switch {
+	case a.Refused:
+		return s + ", the box refused to send it"
+	case !a.Arrived():
+		return s + ", it arrived nowhere"
+	}
+	return s + fmt.Sprintf(", it arrived at %v", a.At)
+}
+
+// party is a host with its compartment: one who can send and receive.
+type party struct {
+	name string // zone, internet or box
+	host *Host
+	addr netip.Addr
+	mac  model.MAC // of zone members
+}
+
+// parties are all senders and receivers of the lab, the box left out.
+func (l *Lab) parties() []party {
+	var list []party
+	for _, z := range l.Config.Zones { // in the order of the file
+		for _, c := range l.Clients {
+			if c.Zone == z && c.Addr.IsValid() {
+				list = append(list, party{z.Name, c.Host, c.Addr, c.MAC})
+			}
+		}
+	}
+	if l.Uplink.IsValid() {
+		list = append(list, party{name: model.Internet, host: l.Outside, addr: l.OutsideAddr()})
+		list = append(list, party{name: model.Internet, host: l.Far, addr: farAddr})
+	}
+	return list
+}
+
+// boxAddr is the box's address towards a party.
+func (l *Lab) boxAddr(name string) netip.Addr {
+	if z := l.Config.Zone(name); z != nil {
+		return z.Gateway
+	}
+	return l.Uplink.Addr()
+}
+
+// Services lists what is worth asking about: every port and type that some rule
+// names, the ones next to it (with edges), and some of each protocol that no rule
+// names.
+func Services(p *policy.Policy, edges bool) []model.Service {
+	list := []model.Service{
+		model.OnePort(model.ProtoTCP, 6000), model.OnePort(model.ProtoUDP, 6000), model.ICMP(model.EchoRequest),
+		model.OnePort(model.ProtoSCTP, 6000), {Proto: model.ProtoGRE},
+	}
+	add := func(proto uint8, n int) {
+		if n >= 0 && n < 1<<16 {
+			list = append(list, model.OnePort(proto, uint16(n)))
+		}
+	}
+	named := func(s model.Service) {
+		if s.Any || !s.Ports || !slices.Contains([]uint8{probe.TCP, probe.UDP, probe.SCTP}, s.Proto) {
+			return
+		}
+		add(s.Proto, int(s.Lo))
+		add(s.Proto, int(s.Hi))
+		if edges {
+			add(s.Proto, int(s.Lo)-1)
+			add(s.Proto, int(s.Hi)+1)
+			add(model.ProtoTCP+model.ProtoUDP-s.Proto, int(s.Lo)) // the same port of the other protocol
+		}
+	}
+	for _, pair := range p.Pairs() {
+		for _, e := range p.Entries(pair) {
+			named(e.Service)
+		}
+	}
+	for _, f := range p.Forwards() {
+		for _, s := range f.Ports {
+			named(s)
+		}
+	}
+	slices.SortFunc(list, func(a, b model.Service) int {
+		return cmp.Or(cmp.Compare(order(a.Proto), order(b.Proto)), cmp.Compare(a.Lo, b.Lo))
+	})
+	list = slices.Compact(list)
+	return slices.DeleteFunc(list, func(s model.Service) bool { // SCTP's opposite is nothing
+		return s.Ports && !slices.Contains([]uint8{probe.TCP, probe.UDP, probe.SCTP}, s.Proto)
+	})
+}
+
+// order puts protocols in the order in which people think of them.
+func order(proto uint8) int {
+	return slices.Index([]uint8{probe.TCP, probe.UDP, probe.ICMP, probe.SCTP, probe.GRE}, proto)
+}
+
+// firstPort is the source port of the first question. It is above those of the
+// services, and the following questions count up from it: no two share a
+// connection.
+const firstPort = 20000
+
+// Questions asks about every service between every ordered pair of hosts in
+// different parties, the box included.
+func (l *Lab) Questions(p *policy.Policy, services []model.Service) []Question {
+	var list []Question
+	ask := func(q Question) {
+		q.Flow.SrcPort = uint16(firstPort + len(list)%40000)
+		list = append(list, l.finish(p, q))
+	}
+	all := l.parties()
+	for _, s := range services {
+		for _, from := range all {
+			for _, to := range all {
+				if from.name != to.name {
+					ask(Question{Shot: Shot{From: from.host}, To: to.name, Receiver: to.host.Name, Service: s,
+						Flow: policy.Flow{From: from.name, MAC: from.mac, Src: from.addr, Dst: to.addr}})
+				}
+			}
+			ask(Question{Shot: Shot{From: from.host}, To: model.Box, Receiver: l.Gateway.Name, Service: s,
+				Flow: policy.Flow{From: from.name, MAC: from.mac, Src: from.addr, Dst: l.boxAddr(from.name)}})
+			ask(Question{Shot: Shot{From: l.Gateway}, To: from.name, Receiver: from.host.Name, Service: s,
+				Flow: policy.Flow{From: model.Box, Src: l.boxAddr(from.name), Dst: from.addr}})
+		}
+	}
+	return list
+}
+
+// finish fills in what follows: the packet from the flow, and the policy's word.
+func (l *Lab) finish(p *policy.Policy, q Question) Question {
+	q.Flow.Proto, q.Flow.Port = q.Service.Proto, q.Service.Lo
+	q.UID = q.Flow.UID
+	q.Expect = p.Decide(q.Flow)
+	q.Packet.Src, q.Packet.Dst, q.Packet.Proto = q.Flow.Src, q.Flow.Dst, q.Flow.Proto
+	q.Packet.SrcPort, q.Packet.DstPort = q.Flow.SrcPort, q.Flow.Port
+	switch q.Flow.Proto {
+	case probe.TCP:
+		q.Packet.Flags = probe.SYN
+	case probe.ICMP:
+		q.Packet.Type = uint8(q.Flow.Port)
+	}
+	// A forward delivers elsewhere than it was sent to.
+	for _, f := range p.Forwards() {
+		if q.Expect.Rule == f.Rule {
+			q.Receiver = f.Device.Name
+		}
+	}
+	return q
+}
+
+// Ask puts the questions to the kernel.
+func (p *Prober) Ask(ctx context.Context, questions []Question) ([]Answer, error) {
+	shots := make([]Shot, len(questions))
+	for i, q := range questions {
+		shots[i] = q.Shot
+	}
+	hits, err := p.Fire(ctx, shots)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]Answer, len(questions))
+	for i, q := range questions {
+		answers[i] = Answer{q, hits[i]}
+	}
+	return answers, nil
+}
+
+// Matrix is the zone matrix: what came through between every two parties.
+type Matrix struct {
+	Parties []string
+	Cells   map[policy.Pair]*Cell
+	Packets int
+	Wrong   []Answer
+	Took    time.Duration
+}
+
+// Cell is what came through from one party to another.
+type Cell struct {
+	Answers []Answer
+	Wrong   int
+}
+
+// Matrix measures the zone matrix with real packets and holds it against the
+// policy.
+func (l *Lab) Matrix(ctx context.Context, p *policy.Policy) (*Matrix, error) {
+	start := time.Now()
+	prober, err := l.NewProber(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer prober.Close()
+	answers, err := prober.Ask(ctx, l.Questions(p, Services(p, false)))
+	if err != nil {
+		return nil, err
+	}
+	m := &Matrix{Cells: make(map[policy.Pair]*Cell), Packets: len(answers)}
+	for _, z := range l.Config.Zones {
+		m.Parties = append(m.Parties, z.Name)
+	}
+	m.Parties = append(m.Parties, model.Internet, model.Box)
+	for _, a := range answers {
+		pair := policy.Pair{From: a.Flow.From, To: a.To}
+		c := m.Cells[pair]
+		if c == nil {
+			c = new(Cell)
+			m.Cells[pair] = c
+		}
+		c.Answers = append(c.Answers, a)
+		if a.Wrong() {
+			c.Wrong++
+			m.Wrong = append(m.Wrong, a)
+		}
+	}
+	m.Took = time.Since(start)
+	return m, nil
+}
