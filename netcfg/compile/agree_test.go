@@ -42,7 +42,9 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 		for range packets {
 			flow := g.flow(cfg, r.Policy)
 			want := r.Policy.Decide(flow)
-			got := w.Walk(packet(r.State, flow))
+			pkt := packet(r.State, flow)
+			pkt.Mark = pick(g, []uint32{0, 0, 7, policy.BlockBit, 1 << 31})
+			got := w.Walk(pkt)
 			pairs++
 			if want.Allow {
 				allowed++

@@ -28,6 +28,7 @@ type Packet struct {
 	Port    uint16 // destination port, or ICMP type
 	Flags   uint8  // of TCP; 0 means SYN
 	UID     int    // of the sender on the box
+	Mark    uint32 // left by somebody else's table; must not matter
 }
 
 // Result is what became of a packet.
@@ -86,7 +87,7 @@ func New(s state.State) *Walker {
 // Walk follows a packet through the hooks that it passes: prerouting, then input
 // or forward; or output. Postrouting only translates sources.
 func (w *Walker) Walk(p Packet) Result {
-	k := &walk{Walker: w, pkt: p, out: p.Out}
+	k := &walk{Walker: w, pkt: p, out: p.Out, mark: p.Mark}
 	if p.In == "" {
 		if k.out == "" {
 			k.out = w.route(p.Dst)
