@@ -207,3 +207,18 @@ func (Log) stmt()         {}
 func (DNAT) stmt()        {}
 func (Masquerade) stmt()  {}
 func (Verdict) stmt()     {}
+
+// OrderedChains returns the chains in the order in which they are printed and
+// loaded: base chains before others. A reload leaves base chains where they are, so
+// that in any other order the kernel's list would not stay like the printed one.
+func (t *Table) OrderedChains() []*Chain {
+	var base, other []*Chain
+	for i := range t.Chains {
+		if c := &t.Chains[i]; c.Hook != nil {
+			base = append(base, c)
+		} else {
+			other = append(other, c)
+		}
+	}
+	return append(base, other...)
+}

@@ -18,7 +18,8 @@ import (
 //
 // To be the same as nft's, the text follows nft where that is surprising: it drops
 // "meta l4proto tcp" before "th dport" and says "tcp dport" instead, and it sorts
-// the elements of sets (see sorted). The meaning is the same.
+// the elements of sets (see sorted). The meaning is the same. Base chains come first,
+// see [Table.OrderedChains].
 func (t *Table) String() string {
 	p := &printer{}
 	p.printf("table inet %s {\n", t.Name)
@@ -30,9 +31,9 @@ func (t *Table) String() string {
 		p.separate(i > 0 || len(t.Counters) > 0)
 		p.set(&t.Sets[i])
 	}
-	for i := range t.Chains {
+	for i, c := range t.OrderedChains() {
 		p.separate(i > 0 || len(t.Counters)+len(t.Sets) > 0)
-		p.chain(&t.Chains[i])
+		p.chain(c)
 	}
 	p.printf("}\n")
 	return p.String()

@@ -1,0 +1,273 @@
+//go:build linux
+
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"bulkhead/netcfg/nft"
+	"bulkhead/netcfg/state"
+)
+
+// Rulesets loads, observes and removes the table "inet bulkhead" of one network
+// namespace. It reads no other table and changes none. Its methods may be called by
+// several goroutines.
+type Rulesets struct {
+	mu    sync.Mutex
+	nl    *nfnetlink
+	table string
+
+	// What the last look saw. The kernel counts every change of any ruleset in a
+	// generation number; while it stays, so does what was seen.
+	seen       bool
+	generation uint32
+	digest     string // of the kernel's objects; "": no table
+
+	loaded     *nft.Table // what this process has loaded last, with
+	loadedText string     // its digest
+}
+
+// LoadedRuleset says what was loaded, for a later [Rulesets.Observe], which may be
+// another process's. The zero value stands for nothing loaded.
+type LoadedRuleset struct {
+	TextDigest   string `json:"text_digest"`   // of the table's printed text: [nft.Table.Digest]
+	KernelDigest string `json:"kernel_digest"` // of what the kernel then had
+}
+
+// Counter is the value of a named counter.
+type Counter struct{ Packets, Bytes uint64 }
+
+// loadAttempts bounds how often a load starts over because somebody else changed a
+// ruleset meanwhile.
+const loadAttempts = 20
+
+// OpenRulesets returns the rulesets of the network namespace that the file descriptor
+// netns refers to, or for 0 that of the process. The descriptor must stay open until
+// Close.
+func OpenRulesets(netns int) (*Rulesets, error) {
+	nl, err := dialNfnetlink(netns)
+	if err != nil {
+		return nil, fmt.Errorf("open nfnetlink: %w", err)
+	}
+	return &Rulesets{nl: nl, table: state.TableName}, nil
+}
+
+// Close lets go of the kernel. The table stays.
+func (r *Rulesets) Close() error { return r.nl.close() }
+
+// Load puts a table into the place of the one there is, in one transaction: at each
+// instant packets meet either the old rules or the new ones, complete. Whatever
+// anybody else has put into the table is gone afterwards. Counters that the old table
+// has too keep their values. Loading nil removes the table.
+//
+// If Load returns an error wrapping an errno, the kernel refused the table and the old
+// one is in force. A table that is not valid, by [nft.Table.Validate], does not reach
+// the kernel.
+func (r *Rulesets) Load(t *nft.Table) (LoadedRuleset, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t == nil {
+		return LoadedRuleset{}, r.remove()
+	}
+	if t.Name != r.table {
+		return LoadedRuleset{}, fmt.Errorf("load table %q: only %q is ours", t.Name, r.table)
+	}
+	if err := t.Validate(); err != nil {
+		return LoadedRuleset{}, fmt.Errorf("load table %s: %w", t.Name, err)
+	}
+	text := t.Digest()
+	for range loadAttempts {
+		err := r.replace(t)
+		if errors.Is(err, errGenerationChanged) {
+			continue
+		}
+		if err != nil {
+			return LoadedRuleset{}, fmt.Errorf("load table %s: %w", t.Name, err)
+		}
+		r.loaded, r.loadedText = t, text
+		return LoadedRuleset{TextDigest: text, KernelDigest: r.digest}, nil
+	}
+	return LoadedRuleset{}, fmt.Errorf("load table %s: somebody else changed rulesets %d times meanwhile", t.Name, loadAttempts)
+}
+
+// replace replaces the table and reads back what the kernel made of it. If anybody
+// changes a ruleset meanwhile it returns errGenerationChanged: what was read
+// might not be what was loaded.
+func (r *Rulesets) replace(t *nft.Table) error {
+	r.seen = false
+	before, err := r.nl.generation()
+	if err != nil {
+		return err
+	}
+	old, err := r.nl.contents(r.table)
+	if err != nil {
+		return err
+	}
+	keep := keepable(old, t)
+	batch := append([]command{encodeTable(t.Name)}, encodeRemoval(t, old, keep)...)
+	added, err := encodeContent(t, keep)
+	if err != nil {
+		return err
+	}
+	if err := r.nl.commit(append(batch, added...), before); err != nil {
+		return err
+	}
+	after, err := r.look()
+	if err == nil && after != nextGeneration(before) {
+		return errGenerationChanged
+	}
+	return err
+}
+
+// nextGeneration is the number after a commit; 0 is left out.
+func nextGeneration(g uint32) uint32 { return max(g+1, 1) }
+
+// look reads the table's digest from the kernel, unless it is known, and returns the
+// generation for which it holds.
+func (r *Rulesets) look() (generation uint32, err error) {
+	for range loadAttempts {
+		before, err := r.nl.generation()
+		if err != nil || r.seen && before == r.generation {
+			return before, err
+		}
+		digest, dumpErr := r.nl.digest(r.table)
+		after, err := r.nl.generation()
+		if err != nil {
+			return 0, err
+		}
+		if before != after {
+			continue // what was read may be half old, half new
+		}
+		if dumpErr != nil {
+			return 0, dumpErr
+		}
+		r.seen, r.generation, r.digest = true, after, digest
+		return after, nil
+	}
+	return 0, fmt.Errorf("read table %s: somebody else changed rulesets %d times meanwhile", r.table, loadAttempts)
+}
+
+// Observe says whether the table in the kernel is the one that was loaded last. If
+// it is, the digest is that of its text; otherwise somebody else wrote to it. The table
+// itself is returned if this process has loaded it; if it was another, only its name.
+func (r *Rulesets) Observe(last LoadedRuleset) (state.Ruleset, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.look(); err != nil {
+		return state.Ruleset{}, fmt.Errorf("observe table %s: %w", r.table, err)
+	}
+	switch {
+	case r.digest == "":
+		return state.Ruleset{}, nil
+	case r.digest != last.KernelDigest:
+		return state.Ruleset{Table: &nft.Table{Name: r.table}, Foreign: true}, nil
+	case r.loaded != nil && r.loadedText == last.TextDigest:
+		return state.Ruleset{Table: r.loaded, Digest: last.TextDigest}, nil
+	}
+	return state.Ruleset{Table: &nft.Table{Name: r.table}, Digest: last.TextDigest}, nil
+}
+
+// ObserveRuleset returns the digest of everything in the table as the kernel has it,
+// but for what changes by itself: handles, use counts, the values of counters. The
+// digest means nothing to another kernel version.
+func (r *Rulesets) ObserveRuleset() (digest string, exists bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.look(); err != nil {
+		return "", false, fmt.Errorf("observe table %s: %w", r.table, err)
+	}
+	return r.digest, r.digest != "", nil
+}
+
+// Counters returns the named counters of the table and their values since they were
+// first loaded. Without a table there are none.
+func (r *Rulesets) Counters() (map[string]Counter, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	counters, err := r.nl.counters(r.table)
+	if err != nil {
+		return nil, fmt.Errorf("read counters of table %s: %w", r.table, err)
+	}
+	return counters, nil
+}
+
+func (r *Rulesets) remove() error {
+	r.seen = false
+	err := r.nl.commit([]command{encodeTableRemoval(r.table)}, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove table %s: %w", r.table, err)
+	}
+	r.loaded, r.loadedText = nil, ""
+	return nil
+}
+
+// keepable returns the names of the base chains that stay, emptied and filled anew,
+// because they are in the kernel just as wanted.
+//
+// They must stay. A new base chain takes its place at the hook with the policy accept,
+// and its own policy a moment after its rules; and the old one of that name must
+// have gone before. In between an unwanted packet would pass.
+func keepable(old contents, t *nft.Table) map[string]bool {
+	keep := make(map[string]bool)
+	for _, c := range t.Chains {
+		if c.Hook == nil {
+			continue
+		}
+		i := slices.IndexFunc(old.chains, func(o oldChain) bool { return o.name == c.Name })
+		if i >= 0 && old.chains[i].is(c.Hook) {
+			keep[c.Name] = true
+		}
+	}
+	return keep
+}
+
+// encodeRemoval removes what the table holds, but for base chains to keep and for
+// counters that are wanted. What refers to things goes before the things: rules before
+// sets, sets with verdicts before chains.
+func encodeRemoval(t *nft.Table, old contents, keep map[string]bool) []command {
+	if !old.exists {
+		return nil
+	}
+	var out []command
+	add := func(typ uint16, table, name uint16, n, what string) *attrs {
+		var a attrs
+		a.string(table, t.Name)
+		if n != "" {
+			a.string(name, n)
+		}
+		out = append(out, command{typ: typ, attrs: a, what: "remove old " + what + " " + n})
+		return &out[len(out)-1].attrs
+	}
+	add(unix.NFT_MSG_DELRULE, unix.NFTA_RULE_TABLE, 0, "", "rules")
+	for _, name := range old.sets {
+		add(unix.NFT_MSG_DELSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, name, "set")
+	}
+	for _, name := range old.flowtables {
+		add(unix.NFT_MSG_DELFLOWTABLE, nftaFlowtableTable, nftaFlowtableName, name, "flowtable")
+	}
+	for _, c := range old.chains {
+		if !keep[c.name] {
+			add(unix.NFT_MSG_DELCHAIN, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, c.name, "chain")
+		}
+	}
+	for _, o := range old.objects {
+		if o.kind == unix.NFT_OBJECT_COUNTER && !o.annotated && slices.Contains(t.Counters, o.name) {
+			continue
+		}
+		a := add(unix.NFT_MSG_DELOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME, o.name, "object")
+		a.uint32(unix.NFTA_OBJ_TYPE, o.kind)
+	}
+	return out
+}
+
+func encodeTableRemoval(name string) command {
+	var a attrs
+	a.string(unix.NFTA_TABLE_NAME, name)
+	return command{typ: unix.NFT_MSG_DELTABLE, attrs: a, what: "remove table " + name}
+}
