@@ -150,10 +150,10 @@ func (c DeleteRoute) inverse() (Change, bool)  { return AddRoute(c), true }
 func (c ReplaceRoute) inverse() (Change, bool) { return ReplaceRoute{c.To, c.From}, true }
 func (c SetSysctl) inverse() (Change, bool)    { return SetSysctl{c.Key, c.To, c.From}, c.From != "" }
 
-// A table that was there but whose content is not at hand cannot be loaded again.
-// The inverse would be to remove the new one, and that opens the door it closed.
+// A table whose content is not at hand cannot be loaded again. The inverse would be
+// to remove the new one, and that opens the door it closed.
 func (c LoadRuleset) inverse() (Change, bool) {
-	return LoadRuleset{c.To, c.From}, c.From.Table != nil || !c.From.Present()
+	return LoadRuleset{c.To, c.From}, !c.From.Present() || c.From.Known()
 }
 
 // decodeChange reads the JSON of a change of the given kind.

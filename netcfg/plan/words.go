@@ -102,10 +102,8 @@ func rulesetSentence(c LoadRuleset) string {
 	switch {
 	case !c.To.Present():
 		return "remove the rules of the packet filter"
-	case c.From.Foreign && c.From.Digest == "":
-		return "load the rules of the packet filter in place of a table of unknown content"
 	case c.From.Foreign:
-		return "load the rules of the packet filter again: somebody else has changed them"
+		return "load the rules of the packet filter again: they are not as Bulkhead left them"
 	case !c.From.Present():
 		return "load the rules of the packet filter: all that they do not allow is refused"
 	}

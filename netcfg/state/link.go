@@ -32,3 +32,10 @@ func (l Link) Purpose() string {
 
 // Present reports whether there is a table at all, whoever wrote what is in it.
 func (r Ruleset) Present() bool { return r.Digest != "" || r.Foreign }
+
+// Known reports whether the content of the table is at hand, and not only what it
+// is called. It is not after a restart, after a way through JSON, and if somebody
+// else wrote to the table.
+func (r Ruleset) Known() bool {
+	return r.Table != nil && r.Digest != "" && !r.Foreign && r.Table.Digest() == r.Digest
+}
