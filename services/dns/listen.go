@@ -90,8 +90,11 @@ func (l *listener) serve(s *sockets) {
 		}
 	}
 	s.tcp.Close()
-	// What has arrived by now is still answered.
-	s.udp.SetReadDeadline(time.Now().Add(drain))
+	wait := drain // what has arrived by now is still answered
+	if l.srv.ctx.Err() != nil {
+		wait = 0
+	}
+	s.udp.SetReadDeadline(time.Now().Add(wait))
 	serving.Wait()
 	s.udp.Close()
 }
