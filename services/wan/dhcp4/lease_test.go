@@ -188,10 +188,10 @@ func FuzzServerPacket(f *testing.F) {
 	}
 	f.Add([]byte{}, false)
 	f.Fuzz(func(t *testing.T, data []byte, ours bool) {
-		for state, make := range states {
-			c := make(t)
-			if s, _ := c.m.State(); s != state {
-				t.Fatalf("state %s, want %s", s, state)
+		for _, in := range states {
+			c := in.make(t)
+			if s, _ := c.m.State(); s != in.state {
+				t.Fatalf("state %s, want %s", s, in.state)
 			}
 			if c.last != nil && ours {
 				data = disguise(data, c.last)
@@ -209,34 +209,38 @@ func FuzzServerPacket(f *testing.F) {
 	})
 }
 
-// states make a client in each state.
-var states = map[dhcp4.State]func(*testing.T) *client{
-	dhcp4.Init: func(t *testing.T) *client { return newClient(t, dhcp4.Saved{}, nil) },
-	dhcp4.Selecting: func(t *testing.T) *client {
+// states make a client in each state. (Not a map: the fuzzer wants to see the same
+// thing twice.)
+var states = []struct {
+	state dhcp4.State
+	make  func(*testing.T) *client
+}{
+	{dhcp4.Init, func(t *testing.T) *client { return newClient(t, dhcp4.Saved{}, nil) }},
+	{dhcp4.Selecting, func(t *testing.T) *client {
 		c := newClient(t, dhcp4.Saved{}, nil)
 		c.up()
 		return c
-	},
-	dhcp4.Requesting: func(t *testing.T) *client {
+	}},
+	{dhcp4.Requesting, func(t *testing.T) *client {
 		c := newClient(t, dhcp4.Saved{}, nil)
 		c.up()
 		c.answer(dhcpv4.MessageTypeOffer)
 		return c
-	},
-	dhcp4.Rebooting: func(t *testing.T) *client {
+	}},
+	{dhcp4.Rebooting, func(t *testing.T) *client {
 		c := newClient(t, dhcp4.Saved{MAC: own, Address: addr}, nil)
 		c.up()
 		return c
-	},
-	dhcp4.Probing: func(t *testing.T) *client {
+	}},
+	{dhcp4.Probing, func(t *testing.T) *client {
 		c := newClient(t, dhcp4.Saved{MAC: own, Address: addr}, nil)
 		c.up()
 		c.answer(dhcpv4.MessageTypeAck)
 		return c
-	},
-	dhcp4.Bound:     func(t *testing.T) *client { return bound(t) },
-	dhcp4.Renewing:  func(t *testing.T) *client { c := bound(t); c.wait(40 * time.Minute); return c },
-	dhcp4.Rebinding: func(t *testing.T) *client { c := bound(t); c.wait(55 * time.Minute); return c },
+	}},
+	{dhcp4.Bound, func(t *testing.T) *client { return bound(t) }},
+	{dhcp4.Renewing, func(t *testing.T) *client { c := bound(t); c.wait(40 * time.Minute); return c }},
+	{dhcp4.Rebinding, func(t *testing.T) *client { c := bound(t); c.wait(55 * time.Minute); return c }},
 }
 
 // disguise gives bytes the header of an answer to a message.
