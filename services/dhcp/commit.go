@@ -49,6 +49,7 @@ type store struct {
 	file    *journal.File
 	compact int64     // size after the last replacement
 	broken  bool      // the disk does not hold what it should: only replacing helps
+	failed  bool      // so much is in the log
 	retry   time.Time // not before, while broken
 }
 
@@ -106,20 +107,20 @@ func (s *Server) save(now time.Time, b *batch, replace bool) bool {
 		s.fail(now, err)
 		return false
 	}
-	if s.store.broken {
-		s.log.Info("leases are on the disk")
+	if s.store.failed {
+		s.log.Info("the disk takes leases again")
 	}
-	s.store.broken, s.store.compact = false, s.store.file.Size()
+	s.store.broken, s.store.failed, s.store.compact = false, false, s.store.file.Size()
 	s.count.JournalReplaced.Add(1)
 	return true
 }
 
 func (s *Server) fail(now time.Time, err error) {
 	s.count.JournalErrors.Add(1)
-	if !s.store.broken {
+	if !s.store.failed {
 		s.log.Error("no leases are given out: the disk does not take them", "err", err)
 	}
-	s.store.broken, s.store.retry = true, now.Add(time.Second)
+	s.store.broken, s.store.failed, s.store.retry = true, true, now.Add(time.Second)
 }
 
 // snapshot returns the records of everything worth keeping.

@@ -71,8 +71,9 @@ func writeLeases(path string, leases svcconf.Leases) error {
 }
 
 // Leases returns the leases in force, in the order of their addresses.
-func (s *Server) Leases() svcconf.Leases {
-	now := time.Now()
+func (s *Server) Leases() svcconf.Leases { return s.leases(time.Now()) }
+
+func (s *Server) leases(now time.Time) svcconf.Leases {
 	s.mu.Lock()
 	leases := s.core.published(now)
 	s.mu.Unlock()
