@@ -105,6 +105,9 @@ func (l *Lab) parse(f api.File) error {
 		return problems.Err()
 	}
 	l.Config, l.file = cfg, f
+	for _, c := range l.Clients {
+		c.Zone, c.Device = cfg.Zone(c.Zone.Name), cfg.Device(c.Name)
+	}
 	return nil
 }
 
@@ -136,7 +139,8 @@ func (l *Lab) run(ctx context.Context, bin string) error {
 	for _, i := range rand.Perm(len(daemons)) {
 		args := []string{"-run", runDir, "-state", filepath.Join(l.World.Dir, "perm")}
 		if daemons[i] == "netcfgd" {
-			args = append(args, "-provided", provided)
+			// The machine's console is no business of a lab's.
+			args = append(args, "-provided", provided, "-console", "")
 		}
 		d, done, err := l.supervise(ctx, l.Gateway, filepath.Join(bin, daemons[i]), args...)
 		if err != nil {

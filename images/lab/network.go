@@ -100,7 +100,7 @@ func (l *Lab) build() error {
 		}
 		return h
 	}
-	l.sw, l.Gateway, l.Internet, l.Outside, l.Far = mk("switch"), mk("gw"), mk("internet"), mk("outside"), mk("far")
+	l.sw, l.Gateway, l.Internet, l.Outside, l.Far = mk("switch"), mk(gatewayName), mk("internet"), mk("outside"), mk("far")
 	for _, c := range l.Clients {
 		c.Host = mk(c.Name)
 	}
@@ -296,6 +296,9 @@ func (l *Lab) vlanOf(zone string) uint16 {
 func (l *Lab) plugIn(c *Client) error {
 	return l.plug(c.Host, clientLink, "address "+c.MAC.String(), c.Zone.Name)
 }
+
+// gatewayName is the host that the daemons run on.
+const gatewayName = "gw"
 
 // clientLink is the name of every client's port.
 const clientLink = "eth0"

@@ -231,11 +231,27 @@ func (c *Cell) byRule() []ruleServices {
 			i = len(list)
 			list = append(list, ruleServices{name: name})
 		}
-		if s := words(a.Service); !slices.Contains(list[i].services, s) {
+		s := words(a.Service)
+		if !a.Wrong() && a.To == model.Box && a.Receiver != gatewayName {
+			s += " to " + a.Receiver // a forward
+		}
+		if !slices.Contains(list[i].services, s) {
 			list[i].services = append(list[i].services, s)
 		}
 	}
+	if len(list) == 1 && c.arrived() == len(c.Answers) {
+		list[0].services = []string{"everything"}
+	}
 	return list
+}
+
+func (c *Cell) arrived() (n int) {
+	for _, a := range c.Answers {
+		if a.Arrived() {
+			n++
+		}
+	}
+	return n
 }
 
 func words(s model.Service) string {

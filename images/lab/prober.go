@@ -162,9 +162,12 @@ func (p *Prober) openWire(h *Host, link string) error {
 
 // Close ends the watching.
 func (p *Prober) Close() {
+	// The kernel takes its time to close each, so they go together.
+	var wg sync.WaitGroup
 	for _, t := range p.taps {
-		t.Close()
+		wg.Go(t.Close)
 	}
+	wg.Wait()
 	for _, w := range p.wires {
 		w.Close()
 	}
@@ -421,7 +424,8 @@ func (l *Lab) forgetConnections() error {
 }
 
 // introduce makes every host with an address ask for the gateway's MAC address,
-// from which the gateway learns theirs. A packet would otherwise wait for an answer
+// from which the gateway learns theirs. (Their kernels would not ask if they knew
+// it already, and only make sure of it after five seconds.) A packet would otherwise wait for an answer
 // to the gateway's own question, and a fence could overtake it.
 func (p *Prober) introduce(ctx context.Context) error {
 	l := p.lab
@@ -433,30 +437,25 @@ func (p *Prober) introduce(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	want := make(map[string]bool)
-	greet := func(h *Host, to net.IP) error {
-		return h.Do(func() error {
-			c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: to, Port: 9})
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			want[c.LocalAddr().(*net.UDPAddr).IP.String()] = true
-			_, err = c.Write(nil)
-			return err
-		})
+	greet := func(h *Host, addr, gateway netip.Addr) error {
+		want[addr.String()] = true
+		return p.wires[h].AskForMAC(addr, gateway)
 	}
 	for _, c := range l.Clients {
 		if c.Addr.IsValid() {
-			if err := greet(c.Host, c.Zone.Gateway.AsSlice()); err != nil {
+			if err := greet(c.Host, c.Addr, c.Zone.Gateway); err != nil {
 				return err
 			}
 		}
 	}
 	if l.Uplink.IsValid() {
-		for _, h := range []*Host{l.Outside, l.Internet} {
-			if err := greet(h, l.Uplink.Addr().AsSlice()); err != nil {
-				return err
-			}
+		inet, err := l.uplinkNet()
+		if err != nil {
+			return err
+		}
+		err = errors.Join(greet(l.Outside, l.OutsideAddr(), l.Uplink.Addr()), greet(l.Internet, inet.Addr(), l.Uplink.Addr()))
+		if err != nil {
+			return err
 		}
 	}
 	for {

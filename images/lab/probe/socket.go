@@ -183,6 +183,16 @@ func (w *Wire) Send(src, dst net.HardwareAddr, ip []byte) error {
 	return unix.Sendto(w.fd, append(frame, ip...), 0, &w.addr)
 }
 
+// AskForMAC broadcasts an ARP question for an IPv4 address on behalf of another,
+// RFC 826. Who is asked learns the asker's address by it.
+func (w *Wire) AskForMAC(asker, asked netip.Addr) error {
+	frame := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, w.MAC...)
+	frame = append(frame, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1) // Ethernet, IPv4, request
+	frame = append(append(frame, w.MAC...), asker.AsSlice()...)
+	frame = append(append(frame, make([]byte, 6)...), asked.AsSlice()...)
+	return unix.Sendto(w.fd, frame, 0, &w.addr)
+}
+
 // Raw sends IPv4 packets as a program of the host would, through its routes and
 // its packet filter.
 type Raw struct{ fd int }
