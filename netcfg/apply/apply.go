@@ -28,6 +28,7 @@ import (
 type rulesets interface {
 	Load(*nft.Table) (LoadedRuleset, error)
 	Observe(LoadedRuleset) (state.Ruleset, error)
+	Counters() (map[string]Counter, error)
 	Close() error
 }
 
@@ -104,6 +105,9 @@ func (k *Kernel) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Counters returns the named counters of our table; none without a table.
+func (k *Kernel) Counters() (map[string]Counter, error) { return k.rules.Counters() }
 
 // Do carries out one step. It is idempotent: a step that is done already, by an
 // earlier call or by somebody else, is left at that.

@@ -64,3 +64,12 @@ func EncodeConn(c Conn) ([]byte, error) {
 func VLANMessage(l state.Link, parent uint32) ([]byte, error) {
 	return vlanMessage(l, parent).MarshalBinary()
 }
+
+// DecodeLink is decodeLink without its result.
+func DecodeLink(data []byte) error {
+	_, err := decodeLink(data)
+	return err
+}
+
+// LinkRequest is a message of the same layout that the decoder is given.
+func LinkRequest(name string) []byte { return linkRequest(name) }

@@ -116,7 +116,11 @@ func TestEveryStepTwice(t *testing.T) {
 		plan.DeleteAddr{Addr: addr("eth0", "192.168.40.3/24")},
 		plan.DeleteAddr{Addr: addr("eth0", "192.168.40.2/24")}, // the last: routes go with it
 		plan.DeleteAddr{Addr: addr("eth0", "2001:db8::1/64")},
-		plan.SetUp{Link: "eth0", Up: false},
+		plan.AddAddr{Addr: addr("eth0", "192.168.40.1/24")},
+		plan.AddAddr{Addr: addr("eth0", "2001:db8::2/64")},
+		plan.AddRoute{Route: route("10.9.0.0/16", "192.168.40.9", "eth0")},
+		plan.SetUp{Link: "eth0", Up: false}, // routes go with it, and what is of IPv6
+		plan.DeleteAddr{Addr: addr("eth0", "192.168.40.1/24")},
 		plan.SetAlias{Link: "eth0", From: "bulkhead:zone iot"},
 	} {
 		t.Run(string(c.Op()), func(t *testing.T) {

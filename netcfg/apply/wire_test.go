@@ -74,3 +74,15 @@ func FuzzDecodeConn(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDecodeLink looks for panics only.
+func FuzzDecodeLink(f *testing.F) {
+	vlan, err := apply.VLANMessage(state.Link{Name: "trunk.40", Kind: state.VLAN, VLAN: 40}, 7)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(vlan)
+	f.Add(apply.LinkRequest("eth0"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) { _ = apply.DecodeLink(data) })
+}

@@ -21,9 +21,9 @@ func isForwarding(key string) bool {
 	return key == forward4 || key == forward4All || key == forward6
 }
 
-// linkOfSysctl returns the link that a setting belongs to, and "" if it belongs to
+// LinkOfSysctl returns the link that a setting belongs to, and "" if it belongs to
 // none: net/ipv4/conf/trunk.40/rp_filter belongs to trunk.40.
-func linkOfSysctl(key string) string {
+func LinkOfSysctl(key string) string {
 	p := strings.Split(key, "/")
 	if len(p) < 5 || p[0] != "net" || p[1] != "ipv4" && p[1] != "ipv6" || p[2] != "conf" && p[2] != "neigh" {
 		return ""
@@ -36,8 +36,8 @@ func linkOfSysctl(key string) string {
 
 // After predicts what a kernel in state s holds once a change is carried out. It
 // knows what Linux does on its own: routes go with the last address of a link and
-// with a link that is switched off, VLAN links follow their parent, and switching
-// forwarding resets other settings.
+// with a link that is switched off, as do addresses of IPv6; VLAN links follow their
+// parent; and switching forwarding resets other settings.
 func After(s state.State, c Change) state.State {
 	k := kernelOf(s)
 	k.apply(c)
@@ -144,7 +144,7 @@ func (k *kernel) deleteLink(name string) {
 	k.dropRoutes(name)
 	maps.DeleteFunc(k.addrs, func(a state.Addr, _ bool) bool { return a.Link == name })
 	for key := range k.sysctls {
-		if linkOfSysctl(key) == name {
+		if LinkOfSysctl(key) == name {
 			k.sysctls[key] = "" // gone, and back with a default if the link is
 		}
 	}
@@ -158,6 +158,7 @@ func (k *kernel) setUp(name string, up bool) {
 	k.links[name] = l
 	if !up {
 		k.dropRoutes(name)
+		maps.DeleteFunc(k.addrs, func(a state.Addr, _ bool) bool { return a.Link == name && a.Prefix.Addr().Is6() })
 	}
 	for _, child := range k.children(name) {
 		k.setUp(child, up)

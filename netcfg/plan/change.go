@@ -135,7 +135,7 @@ func (c DeleteAddr) link() string   { return c.Addr.Link }
 func (c AddRoute) link() string     { return c.Route.Link }
 func (c DeleteRoute) link() string  { return c.Route.Link }
 func (c ReplaceRoute) link() string { return c.To.Link }
-func (c SetSysctl) link() string    { return linkOfSysctl(c.Key) }
+func (c SetSysctl) link() string    { return LinkOfSysctl(c.Key) }
 func (LoadRuleset) link() string    { return "" }
 
 func (c CreateLink) inverse() (Change, bool)   { return DeleteLink(c), true }

@@ -35,13 +35,13 @@ func Make(observed, desired state.State) *Plan {
 	}
 	m.stopForwarding()
 	m.loadRuleset()
-	m.setSysctls(func(key string) bool { return linkOfSysctl(key) == "" })
+	m.setSysctls(func(key string) bool { return LinkOfSysctl(key) == "" })
 	m.dropRoutes()
 	m.dropLinks()
 	m.dropEarlyAddrs()
 	m.switchOff()
 	m.makeLinks()
-	m.setSysctls(func(key string) bool { return linkOfSysctl(key) != "" })
+	m.setSysctls(func(key string) bool { return LinkOfSysctl(key) != "" })
 	m.addAddrs()
 	m.switchOn()
 	m.switchOff() // links that came up with their parent

@@ -235,3 +235,26 @@ func TestWorstRisk(t *testing.T) {
 		t.Errorf("management renumbered: got %v, want %v", got, want)
 	}
 }
+
+// FuzzStep reads steps as a client of the API does.
+func FuzzStep(f *testing.F) {
+	for _, s := range plan.Make(fresh(), gateway()).Steps {
+		data, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s plan.Step
+		if json.Unmarshal(data, &s) != nil {
+			return
+		}
+		if undo, ok := s.Undo(); ok && undo.String() == "" {
+			t.Error("undo without words")
+		}
+		if _, err := json.Marshal(s); err != nil {
+			t.Errorf("encode again: %v", err)
+		}
+	})
+}
