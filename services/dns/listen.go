@@ -49,7 +49,7 @@ type sockets struct {
 func (l *listener) run() {
 	log := l.srv.log.With("zone", l.view.Load().zone.Zone, "address", l.place.addr, "link", l.place.link)
 	var said string
-	for {
+	for l.ctx.Err() == nil {
 		s, err := l.place.open(l.ctx)
 		wait := retryListen
 		if err == nil {

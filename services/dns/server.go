@@ -177,7 +177,7 @@ func (s *server) setResolvers() {
 			s.log.Warn("resolver ignored: it is this one", "resolver", r.Addr)
 			continue
 		}
-		u := &upstream{addr: r.Addr, count: s.count}
+		u := &upstream{addr: r.Addr, log: s.log, count: s.count}
 		if i := slices.IndexFunc(old, func(u *upstream) bool { return u.addr == r.Addr }); i >= 0 {
 			u = old[i]
 		}

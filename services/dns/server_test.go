@@ -3,6 +3,7 @@ package dns
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -350,6 +351,20 @@ func TestResolverThatRespellsNamesIsAskedByTCPOnce(t *testing.T) {
 	}
 }
 
+func TestResolverThatRespellsNamesAndHasNoTCPIsUsed(t *testing.T) {
+	up := newFake(t, func(q *dns.Msg, tcp bool) [][]byte {
+		if tcp {
+			return nil
+		}
+		r := address(t, q, "192.0.2.1")
+		r.Question[0].Name = strings.ToLower(r.Question[0].Name)
+		return sends(t, r)
+	})
+	b := newTestbed(t, up.addr)
+	const name = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz.example."
+	b.want(t, name, "NOERROR; "+name+" 300 IN A 192.0.2.1")
+}
+
 func TestResolverWithoutEDNSIsAskedWithoutIt(t *testing.T) {
 	up := newFake(t, func(q *dns.Msg, tcp bool) [][]byte {
 		if q.IsEdns0() != nil {
@@ -401,13 +416,16 @@ func TestFailureIsRememberedForAMoment(t *testing.T) {
 
 func TestResolverThatIsDownIsLeftAloneForLongerAndLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first, second := &upstream{count: new(counters)}, &upstream{count: new(counters)}
+		log := new(safeBuffer)
+		first := &upstream{log: slog.New(slog.NewTextHandler(log, nil)), count: new(counters)}
+		second := &upstream{log: first.log, count: first.count}
+		silence := errors.New("silence")
 		list := []*upstream{first, second}
 		for range downAfter {
 			if order(list, time.Now())[0] != first {
 				t.Fatal("given up too early")
 			}
-			first.record(false, time.Now())
+			first.record(silence, time.Now())
 		}
 		var waits []time.Duration
 		for range 8 {
@@ -419,14 +437,17 @@ func TestResolverThatIsDownIsLeftAloneForLongerAndLonger(t *testing.T) {
 				t.Error("probed by two at once")
 			}
 			waits = append(waits, time.Since(begun))
-			first.record(false, time.Now())
+			first.record(silence, time.Now())
 		}
 		if got, want := fmt.Sprint(waits), "[1s 2s 4s 8s 16s 30s 30s 30s]"; got != want {
 			t.Errorf("waited %s, want %s", got, want)
 		}
-		first.record(true, time.Now())
+		first.record(nil, time.Now())
 		if order(list, time.Now())[0] != first {
 			t.Error("not used though it answers again")
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("said %d things, want two: down and up:\n%s", n, log)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -20,7 +21,7 @@ const (
 	totalTimeout  = 4500 * time.Millisecond
 	maxRounds     = 3
 	maxForeign    = 16 // messages that are no reply, before we use TCP
-	downAfter     = 2  // failures in a row
+	downAfter     = 3  // failures in a row
 	firstBackoff  = time.Second
 	maxBackoff    = 30 * time.Second
 	respellPardon = time.Hour // how long a resolver that respells names may
@@ -32,6 +33,7 @@ var errFailed = errors.New("resolver has no answer")
 // upstream is one resolver that questions are forwarded to, and how it fares.
 type upstream struct {
 	addr  netip.AddrPort
+	log   *slog.Logger
 	count *counters
 
 	mu       sync.Mutex
@@ -59,23 +61,29 @@ func (u *upstream) backoff() time.Duration {
 	return min(firstBackoff<<min(max(u.failures-downAfter, 0), 10), maxBackoff)
 }
 
-// record notes whether u has replied, with whatever.
-func (u *upstream) record(replied bool, now time.Time) {
+// record notes that u has replied, with whatever, or (err) that it has not.
+func (u *upstream) record(err error, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if replied {
+	if err == nil {
+		if u.failures >= downAfter {
+			u.log.Info("resolver answers again", "resolver", u.addr)
+		}
 		u.failures = 0
 		return
 	}
 	u.failures++
 	u.retryAt = now.Add(u.backoff())
+	if u.failures == downAfter {
+		u.log.Warn("resolver does not answer", "resolver", u.addr, "err", err)
+	}
 }
 
-// down reports whether u is taken to be out of order.
-func (u *upstream) down() bool {
+// pardon lets u respell names for a while.
+func (u *upstream) pardon() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.failures >= downAfter
+	u.pardoned = time.Now().Add(respellPardon)
 }
 
 func (u *upstream) mayRespell(now time.Time) bool {
@@ -132,13 +140,19 @@ func (u *upstream) exchange(ctx context.Context, q *question, timeout time.Durat
 		v, e, err = u.udp(ctx, query)
 	}
 	if err == nil && (v == truncated || v == foreign || v == respelled) {
+		respelt := v == respelled
 		u.count.upstreamTCP.Add(1)
 		v, e, err = u.tcp(ctx, query)
+		if respelt && err != nil {
+			// Some do neither. The next try will take their spelling: somebody who had
+			// guessed port and ID once would have to do so again.
+			u.pardon()
+		}
 	}
 	// Whether it was the resolver that failed or we who gave up, only the one is its
 	// fault.
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		u.record(err == nil, time.Now())
+		u.record(err, time.Now())
 	}
 	switch {
 	case err != nil:
@@ -205,9 +219,7 @@ func (u *upstream) tcp(ctx context.Context, query []byte) (verdict, *entry, erro
 	}
 	v, e := u.read(query, msg)
 	if v == respelled {
-		u.mu.Lock()
-		u.pardoned = time.Now().Add(respellPardon)
-		u.mu.Unlock()
+		u.pardon()
 		v, e = u.read(query, msg)
 	}
 	if v == foreign || v == truncated {
