@@ -118,9 +118,11 @@ func resolvers(cfg *model.Config, f facts.Facts) []model.Resolver {
 }
 
 func addresses(resolvers []model.Resolver) []netip.AddrPort {
-	list := make([]netip.AddrPort, len(resolvers))
-	for i, r := range resolvers {
-		list[i] = r.Addr
+	var list []netip.AddrPort
+	for _, r := range resolvers {
+		if r.Addr.IsValid() { // not one that is still a secret
+			list = append(list, r.Addr)
+		}
 	}
 	return list
 }

@@ -22,10 +22,11 @@ func (c *compiler) compileLinks() []state.Link {
 			links = append(links, l)
 		}
 	}
-	place := func(party string, port *model.Port, vlan uint16, alias string) {
+	place := func(party string, port *model.Port, vlan uint16, purpose string, admin bool) {
+		alias := state.Alias(purpose, admin)
 		if link, ok := c.facts.LinkOf(port.Name, vlan); ok {
 			c.links[party] = link
-			add(state.Link{Name: link, Up: true, Alias: state.AliasPrefix + alias})
+			add(state.Link{Name: link, Up: true, Alias: alias})
 			return
 		}
 		parent, ok := c.facts.LinkWithMAC(port.MAC.String())
@@ -35,7 +36,7 @@ func (c *compiler) compileLinks() []state.Link {
 		}
 		if vlan == 0 {
 			c.links[party] = parent
-			add(state.Link{Name: parent, Up: true, Alias: state.AliasPrefix + alias})
+			add(state.Link{Name: parent, Up: true, Alias: alias})
 			return
 		}
 		if !c.facts.Kernel.VLAN {
@@ -44,21 +45,26 @@ func (c *compiler) compileLinks() []state.Link {
 		}
 		name := c.vlanName(port.Name, vlan)
 		c.links[party] = name
-		add(state.Link{Name: parent, Up: true, Alias: state.AliasPrefix + "port " + port.Name})
-		add(state.Link{Name: name, Kind: state.VLAN, Parent: parent, VLAN: vlan, Up: true, Alias: state.AliasPrefix + alias})
+		add(state.Link{Name: parent, Up: true, Alias: state.Alias("port "+port.Name, c.administers(port))})
+		add(state.Link{Name: name, Kind: state.VLAN, Parent: parent, VLAN: vlan, Up: true, Alias: alias})
 	}
 	// Untagged users of a port come first: their alias says more than the port's.
 	zones := slices.SortedStableFunc(slices.Values(c.cfg.Zones), func(a, b *model.Zone) int {
 		return cmp.Compare(min(a.VLAN, 1), min(b.VLAN, 1))
 	})
 	if u := c.cfg.Uplink; u != nil {
-		place(model.Internet, u.Port, u.VLAN, "uplink")
+		place(model.Internet, u.Port, u.VLAN, "uplink", false)
 	}
 	for _, z := range zones {
-		place(z.Name, z.Port, z.VLAN, "zone "+z.Name)
+		place(z.Name, z.Port, z.VLAN, "zone "+z.Name, z.Admin)
 	}
 	slices.SortFunc(links, func(a, b state.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return links
+}
+
+// administers reports whether a port carries an admin zone.
+func (c *compiler) administers(p *model.Port) bool {
+	return slices.ContainsFunc(c.cfg.Zones, func(z *model.Zone) bool { return z.Port == p && z.Admin })
 }
 
 // vlanName is <port>.<vlan>, with the port's name cut so that it fits, and its end

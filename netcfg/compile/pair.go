@@ -41,14 +41,7 @@ func (c *compiler) pairs(t *table) {
 func (c *compiler) pair(t *table, p policy.Pair) {
 	w := &pairWriter{compiler: c, table: t, pair: p, name: pairName(p)}
 	w.count = t.counter(w.name)
-	w.refuse(policy.IPv6, eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)))
-	w.refuse(policy.Stray, anyBit(nft.CTState, nft.StateInvalid))
-	w.refuse(policy.Stray, eq(nft.L4Proto, nft.U8(model.ProtoTCP)), nft.Match{
-		Field: nft.TCPFlags, Op: nft.Ne, Value: nft.U8(nft.FlagSYN),
-		Mask: nft.U8(nft.FlagFIN | nft.FlagSYN | nft.FlagRST | nft.FlagACK),
-	})
-	// Whatever another table left in the mark must not look like a verdict.
-	w.rules = append(w.rules, rule(nft.SetMark{Value: 0}))
+	w.rules = append(w.rules, rule(anyBit(nft.MetaMark, policy.BlockBit), w.count, goTo(refuseChain(p.From))))
 	entries := c.policy.Entries(p)
 	w.destination(entries)
 	forwards := c.forwardsInto(c.zoneOrNone(p.To)) && p.From != model.Box

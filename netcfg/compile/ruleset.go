@@ -142,8 +142,10 @@ func (c *compiler) parties() []string {
 	return list
 }
 
-// base adds a base chain that accepts what belongs to a connection, dispatches
-// what begins one, and refuses the rest.
+// base adds a base chain that accepts what belongs to a connection, marks what
+// cannot begin one, and dispatches; the chain of the pair counts and refuses what is
+// marked. The mark starts from zero, whatever another table left in it: it must not
+// look like a verdict.
 func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 	chain := nft.Chain{Name: hook, Hook: &nft.Hook{Type: "filter", Hook: hook, Priority: prioFilter, Drop: true}}
 	if hook != "forward" {
@@ -151,6 +153,13 @@ func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 	}
 	chain.Rules = append(chain.Rules,
 		rule(anyBit(nft.CTState, nft.StateEstablished|nft.StateRelated), nft.Verdict{Code: nft.Accept}),
+		rule(nft.SetMark{Value: 0}),
+		rule(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), nft.SetMark{Value: policy.IPv6.Mark()}),
+		rule(anyBit(nft.CTState, nft.StateInvalid), nft.SetMark{Value: policy.Stray.Mark()}),
+		rule(eq(nft.L4Proto, nft.U8(model.ProtoTCP)), nft.Match{
+			Field: nft.TCPFlags, Op: nft.Ne, Value: nft.U8(nft.FlagSYN),
+			Mask: nft.U8(nft.FlagFIN | nft.FlagSYN | nft.FlagRST | nft.FlagACK),
+		}, nft.SetMark{Value: policy.Stray.Mark()}),
 		rule(d),
 		rule(t.counter(counterLost), nft.Verdict{Code: nft.Drop}))
 	t.chain(chain)
