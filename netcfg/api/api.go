@@ -45,6 +45,14 @@ type Backend interface {
 // there is.
 var ErrUnknown = errors.New("unknown name")
 
+// Unknown makes an error that is [ErrUnknown] and says what err says.
+func Unknown(err error) error { return &unknown{err.Error()} }
+
+type unknown struct{ msg string }
+
+func (u *unknown) Error() string { return u.msg }
+func (u *unknown) Unwrap() error { return ErrUnknown }
+
 // File is a configuration file.
 type File struct {
 	Name string `json:"name"` // for positions in what is said about it
@@ -189,10 +197,22 @@ func ReachOf(old, new *policy.Policy) []Reach {
 	return list
 }
 
+// words writes services as the configuration does, and ranges that rules leave over,
+// which no file says, in its manner.
 func words(services []model.Service) []string {
 	list := make([]string, len(services))
 	for i, s := range services {
-		list[i] = s.String()
+		name := model.ProtoName(s.Proto)
+		switch {
+		case s.Ports && s.Lo == 0 && s.Hi == 65535, s.Type && s.Lo == 0 && s.Hi == 255:
+			list[i] = name
+		case s.Type && s.Lo != s.Hi:
+			list[i] = fmt.Sprintf("%s/%d-%d", name, s.Lo, s.Hi)
+		case !s.Any && s.Proto == unnamedProto:
+			list[i] = "other protocols"
+		default:
+			list[i] = s.String()
+		}
 	}
 	return list
 }

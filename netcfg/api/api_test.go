@@ -64,7 +64,7 @@ func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
 	b := backend{
 		why: func(from, to, protocol string) (*api.Why, error) {
 			if from == "tvv" {
-				return nil, fmt.Errorf("%w: %q; did you mean \"tv\"?", api.ErrUnknown, from)
+				return nil, api.Unknown(fmt.Errorf("no zone is called %q", from))
 			}
 			return &api.Why{From: from, To: to, Protocol: protocol}, nil
 		},
@@ -92,7 +92,7 @@ func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
 		t.Errorf("why differs (-want +got):\n%s", diff)
 	}
 	_, err = c.Why(t.Context(), "tvv", "nas", "ssh")
-	if !errors.Is(err, api.ErrUnknown) || err.Error() != `unknown name: "tvv"; did you mean "tv"?` {
+	if !errors.Is(err, api.ErrUnknown) || err.Error() != `no zone is called "tvv"` {
 		t.Errorf("unknown name: got %v", err)
 	}
 	_, err = c.Apply(t.Context(), api.Change{File: api.File{Name: "f.yaml", Data: []byte("a: \xff\n")}})

@@ -121,13 +121,7 @@ func problem(status int, r io.Reader) error {
 	case f.Refused != nil:
 		return f.Refused
 	case status == http.StatusNotFound:
-		return &unknown{f.Error}
+		return Unknown(errors.New(f.Error))
 	}
 	return errors.New(f.Error)
 }
-
-// unknown carries the server's words and still is [ErrUnknown].
-type unknown struct{ msg string }
-
-func (u *unknown) Error() string { return u.msg }
-func (u *unknown) Unwrap() error { return ErrUnknown }

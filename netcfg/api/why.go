@@ -39,12 +39,7 @@ type Verdict struct {
 
 // String says it in one line: guest → internet: tcp/443 is allowed by browsing (f.yaml:3:5).
 func (v Verdict) String() string {
-	s := fmt.Sprintf("%s → %s: %s is ", v.From, v.To, strings.Join(v.Services, ", "))
-	if v.Allow {
-		s += "allowed"
-	} else {
-		s += "denied"
-	}
+	s := fmt.Sprintf("%s → %s: %s is %s", v.From, v.To, strings.Join(v.Services, ", "), v.Outcome())
 	switch {
 	case v.Rule == "":
 		return s + ": " + v.Why
@@ -52,6 +47,21 @@ func (v Verdict) String() string {
 		return s + " by " + v.Rule
 	}
 	return fmt.Sprintf("%s by %s (%s)", s, v.Rule, v.Pos)
+}
+
+// Within says that both ends are in one zone: their packets do not come by the box,
+// which neither allows nor denies them.
+const Within policy.Reason = "zone"
+
+// Outcome is the verdict in a word.
+func (v Verdict) Outcome() string {
+	switch {
+	case v.Allow:
+		return "allowed"
+	case v.Reason == Within:
+		return "not decided"
+	}
+	return "denied"
 }
 
 // reasons says in words why, where no rule does.
@@ -68,7 +78,7 @@ var reasons = map[policy.Reason]string{
 func verdict(from, to policy.Host, services []model.Service, d policy.Decision) Verdict {
 	v := Verdict{From: from.Name(), To: to.Name(), Services: words(services), Allow: d.Allow, Reason: d.Reason, Why: reasons[d.Reason]}
 	if from.Party == to.Party && d.Reason == policy.Elsewhere {
-		v.Why = "both are in one compartment: the box is not in between"
+		v.Reason, v.Why = Within, "both are in one zone, and the box is not in between"
 	}
 	if d.Rule != nil {
 		v.Rule, v.Why = d.Rule.Name, d.Rule.Why
@@ -95,40 +105,71 @@ func Explain(p *policy.Policy, from, to []model.Endpoint, services []model.Servi
 }
 
 // digest turns the answers for two endpoints into few verdicts: services that share
-// a fate are joined, and hosts are named only where theirs is not that of the first,
-// which is the endpoint as a whole.
+// a fate are joined, and hosts are named only where theirs does not follow from what
+// was said before.
 func digest(answers []policy.Answer, asked []model.Service) []Verdict {
+	g := newGrid(answers)
+	said := map[[2]int]string{}
 	var verdicts []Verdict
-	var whole string
-	for i, group := range byHosts(answers) {
-		found := byDecision(group, asked)
-		said := fates(found)
-		if i == 0 {
-			whole = said
-		} else if said == whole {
-			continue
+	for i := range g.from {
+		for j := range g.to {
+			found := byDecision(g.cells[[2]int{i, j}], asked)
+			said[[2]int{i, j}] = fates(found)
+			if i+j == 0 || said[[2]int{i, j}] != expected(said, i, j) {
+				verdicts = append(verdicts, found...)
+			}
 		}
-		verdicts = append(verdicts, found...)
 	}
 	return verdicts
 }
 
-// byHosts groups answers by source and destination, in order of appearance.
-func byHosts(answers []policy.Answer) [][]policy.Answer {
-	index := map[[2]string]int{}
-	var groups [][]policy.Answer
-	for _, a := range answers {
-		key := [2]string{a.From.Name(), a.To.Name()}
-		i, ok := index[key]
-		if !ok {
-			i = len(groups)
-			index[key] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], a)
+// expected is what the fates between hosts i and j are if nothing is special about
+// their meeting: 0 stands for the endpoint as a whole, which is the rule for the
+// others.
+func expected(said map[[2]int]string, i, j int) string {
+	whole, row, column := said[[2]int{0, 0}], said[[2]int{i, 0}], said[[2]int{0, j}]
+	switch {
+	case i == 0 || j == 0:
+		return whole
+	case row == column:
+		return row
+	case row == whole:
+		return column
+	case column == whole:
+		return row
 	}
-	return groups
+	return "" // two exceptions meet
 }
+
+// grid is answers by source and destination, each in order of appearance.
+type grid struct {
+	from, to []string
+	cells    map[[2]int][]policy.Answer
+}
+
+func newGrid(answers []policy.Answer) grid {
+	g := grid{cells: map[[2]int][]policy.Answer{}}
+	index := func(names *[]string, name string) int {
+		i := slices.Index(*names, name)
+		if i < 0 {
+			i = len(*names)
+			*names = append(*names, name)
+		}
+		return i
+	}
+	for _, a := range answers {
+		cell := [2]int{index(&g.from, a.From.Name()), index(&g.to, a.To.Name())}
+		g.cells[cell] = append(g.cells[cell], a)
+	}
+	return g
+}
+
+// everythingElse stands for the services that share the fate of what no rule names,
+// of which [policy.Policy.Query] shows one: the IP protocol for experiments.
+const (
+	everythingElse = "everything else"
+	unnamedProto   = 253
+)
 
 // byDecision makes one verdict of all services that share a decision. One decision
 // for all is given for what was asked, as it was asked.
@@ -146,12 +187,20 @@ func byDecision(answers []policy.Answer, asked []model.Service) []Verdict {
 		}
 		services[i] = join(services[i], a.Service)
 	}
+	if len(verdicts) == 1 {
+		verdicts[0].Services = words(asked)
+		return verdicts
+	}
+	rest := -1
 	for i := range verdicts {
-		list := services[i]
-		if len(verdicts) == 1 {
-			list = asked
+		verdicts[i].Services = words(services[i])
+		if slices.ContainsFunc(services[i], func(s model.Service) bool { return s.Proto == unnamedProto }) {
+			verdicts[i].Services, rest = []string{everythingElse}, i
 		}
-		verdicts[i].Services = words(list)
+	}
+	if rest >= 0 {
+		last := verdicts[rest]
+		verdicts = append(slices.Delete(verdicts, rest, rest+1), last)
 	}
 	return verdicts
 }

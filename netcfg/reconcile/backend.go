@@ -186,7 +186,7 @@ func (r *Reconciler) Why(_ context.Context, from, to, protocol string) (*api.Why
 	targets, err2 := conf.Endpoints(v.cfg, to)
 	services, err3 := conf.Services(v.cfg, protocol)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, fmt.Errorf("%w: %w", api.ErrUnknown, err)
+		return nil, api.Unknown(err)
 	}
 	return &api.Why{
 		From: from, To: to, Protocol: protocol,

@@ -4,7 +4,6 @@ package reconcile
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 // preview works out what putting a file into force would do at a time. It changes
 // nothing. The error is an [*api.Refused] if the file cannot be used.
 func (r *Reconciler) preview(f api.File, now time.Time) (*api.Plan, target, error) {
-	f.Name = filepath.Base(f.Name)
 	cfg, problems, err := parse(f, now)
 	if err != nil {
 		return nil, target{}, err
@@ -72,7 +70,7 @@ func (r *Reconciler) tryAndKeep(c api.Change) (*api.Plan, error) {
 		return nil, err
 	}
 	change := txn.Change{
-		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: filepath.Base(c.File.Name), Config: c.File.Data,
+		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: c.File.Name, Config: c.File.Data,
 	}
 	old, waiting, rescued, before := r.target, r.confirmed, r.rescued, texts(r.last.errs)
 	err = txn.Commit(r.o.Store, change, func() error {

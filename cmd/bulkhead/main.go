@@ -1,0 +1,153 @@
+// Command bulkhead is how people and programs talk to Bulkhead: it checks
+// configuration files, explains them, shows what a change would do, and asks the
+// running netcfgd. What concerns a file alone works on any Linux machine without
+// root.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"bulkhead/netcfg/api"
+)
+
+// Exit codes. They are promised in the help text.
+const (
+	exitProblem = 1 // what was asked has a problem: file refused, test failed, connection denied
+	exitUsage   = 2
+	exitSystem  = 3 // netcfgd or the system did not play along
+)
+
+const exitHelp = `Exit codes: 0 all is well · 1 there is a problem in what was asked: the file is
+refused, a test fails, a connection is denied · 2 wrong usage · 3 netcfgd cannot
+be reached, or the system failed.`
+
+// app is what the subcommands share.
+type app struct {
+	out, err io.Writer
+	color    bool
+	now      func() time.Time
+	location *time.Location // in which times are shown
+
+	socket string
+	json   bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{out: os.Stdout, err: os.Stderr, color: colorful(os.Stdout), now: time.Now, location: time.Local}
+	code := a.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// colorful reports whether f is a terminal whose owner has nothing against colours.
+// https://no-color.org
+func colorful(f *os.File) bool {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// run executes one command line and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	code := a.report(err)
+	if code == exitSystem && strings.HasPrefix(cmd.CommandPath()+" ", "bulkhead lab ") {
+		return exitProblem // a lab that found something wrong says so by its error
+	}
+	return code
+}
+
+// report prints an error, unless its command has shown all there is to say, and
+// picks the exit code.
+func (a *app) report(err error) int {
+	if refused, ok := errors.AsType[*api.Refused](err); ok {
+		a.problems(a.err, refused)
+		return exitProblem
+	}
+	if errors.Is(err, errShown) {
+		return exitProblem
+	}
+	fmt.Fprintf(a.err, "bulkhead: %v\n", err)
+	switch {
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, api.ErrUnknown):
+		return exitProblem
+	}
+	if errors.Is(err, api.ErrUnreachable) {
+		fmt.Fprintf(a.err, "\thint: netcfgd may not be running on this machine, or you are not root; --socket names another socket\n")
+	}
+	return exitSystem
+}
+
+var (
+	// errShown says that the command itself has printed what is wrong.
+	errShown = errors.New("shown")
+	errUsage = errors.New("wrong usage")
+)
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bulkhead",
+		Short: "Zones that keep a leak in one compartment from sinking the ship",
+		Long: `Bulkhead is a gateway on which nothing passes between zones unless one line of
+one file says so, with a reason. This program checks and explains such files, and
+talks to the gateway it runs on.
+
+` + exitHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.socket, "socket", "/run/bulkhead/"+api.SocketFile, "`path` of netcfgd's socket")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		a.checkCommand(), a.planCommand(), a.applyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
+		newLabCommand(),
+	)
+	wrapArgs(root)
+	return root
+}
+
+// wrapArgs makes wrong arguments of cmd and all below it a wrong usage.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+func (a *app) client() *api.Client { return api.NewClient(a.socket) }

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// today is when the golden files are about.
+var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// TestGolden runs what testdata/*.txtar says. The comment says what a case is about;
+// "run" holds command lines, one each, of which the output follows in "output":
+// standard output, standard error after a "!" and exit codes other than 0. Other
+// files are there to be read by the commands, which run at the top of the tree and
+// find them in $FILES. SOCKET is that of a netcfgd in good order, CLOSED of one
+// whose box is closed.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for i := range files {
+		files[i], _ = filepath.Abs(files[i])
+	}
+	vars := map[string]string{
+		"$SOCKET": serve(t, &backend{status: running}),
+		"$CLOSED": serve(t, &backend{status: closed}),
+	}
+	t.Chdir("../..")
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { golden(t, file, vars) })
+	}
+}
+
+func golden(t *testing.T, file string, vars map[string]string) {
+	ar, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var lines, want []byte
+	for _, f := range ar.Files {
+		switch f.Name {
+		case "run":
+			lines = f.Data
+		case "output":
+			want = f.Data
+		default:
+			if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var got bytes.Buffer
+	for line := range strings.Lines(string(lines)) {
+		line = strings.TrimSpace(line)
+		fmt.Fprintf(&got, "$ bulkhead %s\n", line)
+		args := strings.Fields(line)
+		for i, arg := range args {
+			for name, value := range vars {
+				arg = strings.ReplaceAll(arg, name, value)
+			}
+			args[i] = strings.ReplaceAll(arg, "$FILES", dir)
+		}
+		runOne(t, &got, args)
+	}
+	text := bytes.ReplaceAll(got.Bytes(), []byte(dir), []byte("$FILES"))
+	if *update {
+		ar.Files = append(deleteFile(ar.Files, "output"), txtar.File{Name: "output", Data: text})
+		if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(want), string(text)); diff != "" {
+		t.Errorf("output differs (-want +got):\n%s", diff)
+	}
+}
+
+func deleteFile(files []txtar.File, name string) []txtar.File {
+	var kept []txtar.File
+	for _, f := range files {
+		if f.Name != name {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+func runOne(t *testing.T, w *bytes.Buffer, args []string) {
+	var out, errs bytes.Buffer
+	a := &app{out: &out, err: &errs, now: func() time.Time { return today }, location: time.UTC}
+	code := a.run(t.Context(), args)
+	w.Write(out.Bytes())
+	for line := range strings.Lines(errs.String()) {
+		w.WriteString("! " + line)
+	}
+	if code != 0 {
+		fmt.Fprintf(w, "[exit %d]\n", code)
+	}
+}
+
+// serve answers on a socket as netcfgd would.
+func serve(t *testing.T, b api.Backend) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cli") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := api.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := api.NewServer(b, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+	return filepath.Join(dir, api.SocketFile)
+}
+
+// backend is a box that has configs/zero-trust.yaml in force.
+type backend struct{ status api.Status }
+
+var running = api.Status{
+	Name: "gw", Mode: api.Running, Now: today, Started: today.Add(-time.Hour),
+	Confirmed: &api.Confirmed{Number: 12, Time: today.Add(-time.Hour), Author: "alex", Why: "the TV may show films"},
+	Uplink: &facts.Lease{
+		Link: "eth0", Address: netip.MustParsePrefix("203.0.113.7/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
+	},
+	Missing:  []string{"guest: port attic is missing: no network card has the MAC 52:54:00:10:00:09"},
+	Troubles: []string{"give trunk.30 the address 192.168.30.1/24 (zone storage): no such device"},
+	Warnings: diag.List{{Pos: diag.Pos{File: "home.yaml", Line: 84, Col: 5}, Key: "allow.tv-films", Msg: "expired on 2026-06-30", Hint: "remove it", Severity: diag.Warning}},
+	Next:     new(today.Add(24 * time.Hour)),
+	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}},
+	Repairs:  3, Cut: 1,
+}
+
+var closed = api.Status{
+	Name: "gw", Mode: api.Closed, Reason: "the confirmed configuration cannot be used: home.yaml:3:1: zones: missing (and 2 more)", Now: today,
+}
+
+func (b *backend) Status(context.Context) (*api.Status, error) { return &b.status, nil }
+
+func (b *backend) Zones(context.Context) ([]api.Zone, error) {
+	return []api.Zone{
+		{Name: "management", Port: "trunk", VLAN: 10, Link: "trunk.10", Subnet: netip.MustParsePrefix("192.168.10.0/24"),
+			Gateway: netip.MustParseAddr("192.168.10.1"), Admin: true, DHCP: true, DNS: true, Leases: 1},
+		{Name: "attic", Port: "lan2", Subnet: netip.MustParsePrefix("192.168.60.0/24"), Gateway: netip.MustParseAddr("192.168.60.1")},
+	}, nil
+}
+
+func (b *backend) Rules(context.Context) (*api.Rules, error) {
+	data, err := os.ReadFile("configs/zero-trust.yaml")
+	if err != nil {
+		return nil, err
+	}
+	cfg, problems := conf.Parse("zero-trust.yaml", data, today)
+	if cfg == nil {
+		return nil, problems.Err()
+	}
+	return &api.Rules{
+		Rules:   api.RulesOf(cfg, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)),
+		Refused: []api.Counter{{Name: "iot_internet", Packets: 12, Bytes: 840}, {Name: "iot_storage"}, {Name: "nowhere", Packets: 1, Bytes: 60}},
+	}, nil
+}
+
+func (b *backend) Devices(context.Context) ([]api.Device, error) {
+	return []api.Device{
+		{Name: "nas", Zone: "storage", MAC: model.MAC{0x52, 0x54, 0, 0x30, 0, 0x10}, Address: netip.MustParseAddr("192.168.30.10"), Owner: "alex", Purpose: "backups", Critical: true},
+		{Name: "tv", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Address: netip.MustParseAddr("192.168.40.100"), Given: true, Owner: "kim", Purpose: "television", Lease: new(today.Add(7 * time.Hour))},
+		{Name: "new", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x13}},
+	}, nil
+}
+
+func (b *backend) Leases(context.Context) ([]svcconf.Lease, error) {
+	return []svcconf.Lease{
+		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.100"), MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Hostname: "telly", Device: "tv", Expires: today.Add(7 * time.Hour)},
+		{Zone: "guest", Address: netip.MustParseAddr("192.168.50.130"), MAC: model.MAC{2, 0, 0, 0, 0, 1}, Expires: today.Add(90 * time.Second)},
+	}, nil
+}
+
+func (b *backend) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
+	if from != "tv" {
+		return nil, api.Unknown(fmt.Errorf("no zone, device or group is called %q: did you mean \"tv\"?", from))
+	}
+	return &api.Why{From: from, To: to, Protocol: protocol, Verdicts: []api.Verdict{
+		{From: from, To: to, Services: []string{"tcp/445"}, Why: "no rule allows it", Reason: "policy"},
+	}}, nil
+}
+
+func (b *backend) Plan(_ context.Context, f api.File) (*api.Plan, error) {
+	cfg, problems := conf.Parse(f.Name, f.Data, today)
+	if cfg == nil {
+		return nil, &api.Refused{Problems: problems}
+	}
+	return &api.Plan{
+		Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}},
+		Steps: []api.Step{{Text: "load the changed rules of the packet filter, all at once", Risk: "interrupts what the new rules do not allow"}},
+	}, nil
+}
+
+func (b *backend) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
+	if c.Author != "kim" || c.Why != "guests" {
+		return nil, fmt.Errorf("author is %q, why is %q", c.Author, c.Why)
+	}
+	return b.Plan(ctx, c.File)
+}
+
+func TestColoursAreForTerminalsOnly(t *testing.T) {
+	var plain, painted bytes.Buffer
+	for _, a := range []*app{
+		{out: &plain, err: &plain, now: time.Now, location: time.UTC},
+		{out: &painted, err: &painted, now: time.Now, location: time.UTC, color: true},
+	} {
+		if code := a.run(t.Context(), []string{"check", "../../configs/small.yaml"}); code != 0 {
+			t.Fatalf("exit code %d: %s", code, a.out)
+		}
+	}
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(painted.String(), "\x1b[32mok\x1b[m") {
+		t.Errorf("plain %q, painted %q", plain.String(), painted.String())
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if colorful(f) {
+		t.Error("a file that is no terminal is painted")
+	}
+}
+
+func TestEveryCommandTellsItsExitCodes(t *testing.T) {
+	root := (&app{}).command()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "help" || cmd.Name() == "completion" {
+			continue
+		}
+		if !strings.Contains(cmd.Long, "Exit codes") {
+			t.Errorf("%s: the help does not say", cmd.CommandPath())
+		}
+	}
+}
