@@ -40,9 +40,12 @@ type Server struct {
 	store   store         // of the goroutine that commits
 	wake    chan struct{} // there may be something to commit
 	dirty   chan struct{} // leases.json is out of date
-	conns   sync.Map      // of *conn, by link
+	conns   sync.Map      // of sender, by link
 	buffers sync.Pool     // of *[]byte, for replies
 }
+
+// sender is what the server needs of a link to answer: a [conn].
+type sender interface{ send(*reply) error }
 
 // Serve runs a server until ctx ends. Its configuration is the [svcconf.DHCP] in
 // runDir, which is waited for and followed; leases are kept in stateDir and published
@@ -174,7 +177,7 @@ func (s *Server) receive(link string, packet []byte) {
 // send sends a reply on its link, if that is still there.
 func (s *Server) send(r *reply) {
 	c, ok := s.conns.Load(r.link)
-	if !ok || c.(*conn).send(r) != nil {
+	if !ok || c.(sender).send(r) != nil {
 		s.count.SendErrors.Add(1)
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"bulkhead/netcfg/nstest"
 	"bulkhead/services/privdrop"
 )
 
@@ -58,15 +59,10 @@ func live(caps ...uintptr) {
 	os.Exit(0)
 }
 
+// needRoot skips, or fails, as a test in a namespace would.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("BULKHEAD_NEED_ROOT") != "" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root: run make test-root")
+	nstest.New(t)
 }
 
 func TestExecLeavesNothingButTheNamedCapabilities(t *testing.T) {
