@@ -85,7 +85,9 @@ type Resolver struct {
 	Addr netip.AddrPort // port 53, or 853 with TLS
 	TLS  bool
 	Name string // what the server's certificate must say; "" without TLS
-	Pos  diag.Pos
+	// Secret names the secret that holds all of the above, always with TLS; "": none.
+	Secret string
+	Pos    diag.Pos
 }
 
 // Zone is one compartment of the network.

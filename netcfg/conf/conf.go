@@ -1,0 +1,71 @@
+// Package conf reads Bulkhead's configuration language: the bytes of one YAML file
+// become a model.Config, or a list of everything that is wrong with them, each
+// problem with line, column and what to do about it.
+//
+// The package is strict. Unknown keys, repeated keys and names without meaning are
+// errors, because a door that somebody believes closed is worse than a file that is
+// refused. It reports all problems of a file at once, and one mistake as one problem.
+//
+// It never opens files, except for the time zone database where the system has one
+// (a copy is built in), never asks the network or the kernel, and keeps no clock: the
+// caller says what time it is. It does not decide what the policy means.
+package conf
+
+import (
+	"time"
+
+	_ "time/tzdata" // the box has no time zone database
+
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/model"
+)
+
+// Parse reads a configuration file of at most 1 MiB. File is its name, for messages
+// only; now decides which rules have expired.
+//
+// The list holds errors and warnings in file order. The configuration is nil exactly
+// if the list holds an error.
+func Parse(file string, data []byte, now time.Time) (*model.Config, diag.List) {
+	ps := &problems{}
+	d := &decoder{
+		file: file, now: now, ps: ps, cfg: &model.Config{},
+		near:      suggester{left: maxComparisons},
+		ports:     make(map[string]*port),
+		endpoints: make(map[string]*endpoint),
+		protocols: make(map[string][]model.Service),
+		words:     make(map[string][]model.Service),
+		rules:     make(map[string]diag.Pos),
+		byAddress: make(map[addrKey]*model.Device),
+	}
+	var root *node
+	if root, d.broken = read(file, data, ps); root != nil {
+		d.decode(root)
+	}
+	if ps.errors > 0 {
+		return nil, ps.list(file)
+	}
+	return d.cfg, ps.list(file)
+}
+
+// decode fills the model. Sections are read in the order in which they lean on each
+// other, whatever their order in the file.
+func (d *decoder) decode(root *node) {
+	f := d.fields(root, root, "", "")
+	if f == nil {
+		return
+	}
+	d.system(f.get("system"))
+	d.readPorts(f)
+	d.readUplink(f.get("internet"), f.key("internet"))
+	d.readZones(f)
+	d.checkUse()
+	d.checkSubnets()
+	d.resolvers(f.get("resolvers"))
+	d.devices(f.get("devices"))
+	d.groups(f.get("groups"))
+	d.readProtocols(f.get("protocols"))
+	d.allow(f.get("allow"))
+	d.block(f.get("block"))
+	d.forwards(f.get("forwards"))
+	d.tests(f.get("tests"))
+}
