@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
@@ -292,6 +293,9 @@ func (e *ruleEncoder) cmp(op expr.CmpOp, data []byte) {
 }
 
 func (e *ruleEncoder) mask(mask []byte) {
+	if slices.Max(mask) == 0xff && slices.Min(mask) == 0xff {
+		return // all bits
+	}
 	e.add(&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))})
 }
 

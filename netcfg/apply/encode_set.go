@@ -151,17 +151,13 @@ func setUserdata(s *nft.Set) []byte {
 	if s.Data != nil {
 		u = userdata.AppendUint32(u, userdata.NFTNL_UDATA_SET_DATABYTEORDER, udataOrder(s.Data))
 		if len(s.Key) > 1 {
-			u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, udataConcat)
-		}
-		if len(s.Data) > 1 {
-			u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, udataConcat)
+			concat := userdata.AppendUint32(nil, udataTypeofExpr, udataTypeofIsConcat)
+			u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, userdata.Append(concat, udataTypeofData, nil))
 		}
 		u = userdata.AppendUint32(u, userdata.NFTNL_UDATA_SET_DATA_INTERVAL, 0)
 	}
 	return u
 }
-
-var udataConcat = userdata.Append(userdata.AppendUint32(nil, udataTypeofExpr, udataTypeofIsConcat), udataTypeofData, nil)
 
 func udataOrder(types []nft.Type) uint32 {
 	switch {
@@ -227,14 +223,8 @@ func (a *attrs) elementData(s *nft.Set, el nft.Element) {
 	switch {
 	case isVerdictMap(s):
 		a.nest(unix.NFTA_SET_ELEM_DATA, func() { a.verdict(el.Verdict) })
-	case len(s.Data) == 1:
+	case s.Data != nil:
 		a.value(unix.NFTA_SET_ELEM_DATA, register(s.Data[0], el.Data[0]))
-	case len(s.Data) > 1:
-		var data []byte
-		for i, v := range el.Data {
-			data = appendPadded(data, register(s.Data[i], v))
-		}
-		a.value(unix.NFTA_SET_ELEM_DATA, data)
 	}
 }
 

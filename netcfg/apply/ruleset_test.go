@@ -3,6 +3,8 @@
 package apply
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -115,4 +117,20 @@ func TestLoadsWhatNFTWouldLoad(t *testing.T) {
 	sameAsNFT(t, table, true)
 	table.Chains = slices.DeleteFunc(table.Chains, func(c nft.Chain) bool { return c.Name == "implied" })
 	sameAsNFT(t, table, false)
+}
+
+// TestLoadsRandomTablesAsNFTWould does the same with random tables. The seed is in
+// the name of the subtest.
+func TestLoadsRandomTablesAsNFTWould(t *testing.T) {
+	needNFT(t)
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			implied := seed%2 == 0
+			table := nfttest.Random(rand.New(rand.NewPCG(seed, 0)), implied)
+			if err := table.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			sameAsNFT(t, table, implied)
+		})
+	}
 }

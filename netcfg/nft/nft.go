@@ -15,7 +15,7 @@ type Table struct {
 type Set struct {
 	Name     string
 	Key      []Type
-	Data     []Type // nil: a set. Verdict, alone: a verdict map. One or more other types: a map
+	Data     []Type // nil: a set. Verdict: a verdict map. Another type: a map. Not more than one
 	Interval bool   // some element has a range; nft's "flags interval"
 	Elements []Element
 }

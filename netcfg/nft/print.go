@@ -208,13 +208,7 @@ func (p *printer) element(s *Set, e Element) {
 	case s.Data[0] == VerdictType:
 		p.printf(" : %s", e.Verdict)
 	default:
-		for i, v := range e.Data {
-			sep := " . "
-			if i == 0 {
-				sep = " : "
-			}
-			p.printf("%s%s", sep, format(s.Data[i], v))
-		}
+		p.printf(" : %s", format(s.Data[0], e.Data[0]))
 	}
 }
 
@@ -365,19 +359,18 @@ func comparison(t Type, m Match) string {
 	if m.Op == Ne || m.Op == Outside {
 		not = "!= "
 	}
-	bitmask := t == TCPFlag || t == CTStateBits || t == CTStatusBits
 	switch {
 	case m.Op == Within || m.Op == Outside:
 		return not + interval(t, m.Value, m.Last)
-	case m.Op == AnyBit && bitmask:
+	case m.Op == AnyBit && bitmask[t]:
 		return v
-	case m.Op == NoBit && bitmask:
+	case m.Op == NoBit && bitmask[t]:
 		return "! " + v
 	case m.Op == AnyBit:
 		return masked(t, "!=", m.Value, U32(0))
 	case m.Op == NoBit:
 		return masked(t, "==", m.Value, U32(0))
-	case m.Mask != "" && bitmask && bits.OnesCount32(m.Mask.Uint()) > 1:
+	case m.Mask != "" && bitmask[t] && bits.OnesCount32(m.Mask.Uint()) > 1:
 		return not + v + " / " + format(t, m.Mask)
 	case m.Mask != "":
 		op := "=="
@@ -385,7 +378,7 @@ func comparison(t Type, m Match) string {
 			op = "!="
 		}
 		return masked(t, op, m.Mask, m.Value)
-	case bitmask && m.Op == Eq:
+	case bitmask[t] && m.Op == Eq:
 		return "== " + v
 	}
 	return not + v

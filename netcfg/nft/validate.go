@@ -19,9 +19,8 @@ const (
 	maxKeyParts = 5  // nft has 6 bits per type in a number of 32 bits
 )
 
-// Validate reports everything about the table that nft would not print or load, or
-// the kernel not accept, as far as it can be seen from here. What only the kernel sees
-// are loops of jumps and overlapping keys with ranges in several fields.
+// Validate reports what in the table nft would not print or load, or the kernel not
+// accept. Loops of jumps it leaves to the kernel.
 func (t *Table) Validate() error {
 	v := &validator{
 		sets:     make(map[string]*Set),
@@ -133,14 +132,8 @@ func (v *validator) set(s *Set) {
 		v.errorf("a key has 1 to %d fields and at most %d bytes", maxKeyParts, maxKeySize)
 		return
 	}
-	for _, t := range s.Data {
-		if t == VerdictType && len(s.Data) > 1 || t != VerdictType && !keyTypes[t] {
-			v.errorf("type %s cannot be part of these data", t)
-			return
-		}
-	}
-	if s.Data != nil && (len(s.Data) == 0 || len(s.Data) > maxKeyParts) {
-		v.errorf("a map has 1 to %d data fields", maxKeyParts)
+	if s.Data != nil && (len(s.Data) != 1 || s.Data[0] != VerdictType && !keyTypes[s.Data[0]]) {
+		v.errorf("a map has one field of data, of a type that can be looked up, or a verdict")
 		return
 	}
 	if s.Interval && len(s.Key) == 1 && !ranged[s.Key[0]] {
@@ -217,17 +210,10 @@ func (v *validator) value(t Type, x Value) {
 	}
 }
 
-// disjoint finds keys that are there twice, and overlapping ranges in sets of one field.
+// disjoint finds keys that are there twice or overlap.
 func (v *validator) disjoint(s *Set) {
-	if s.Interval && len(s.Key) == 1 {
-		sorted := slices.SortedFunc(slices.Values(s.Elements), func(a, b Element) int {
-			return cmp.Compare(a.Key[0].Lo, b.Key[0].Lo)
-		})
-		for i := 1; i < len(sorted); i++ {
-			if a, b := sorted[i-1].Key[0], sorted[i].Key[0]; b.Lo <= a.Hi {
-				v.errorf("%s and %s overlap", formatRange(s.Key[0], a), formatRange(s.Key[0], b))
-			}
-		}
+	if s.Interval {
+		v.disjointRanges(s)
 		return
 	}
 	seen := make(map[string]bool, len(s.Elements))
@@ -242,6 +228,53 @@ func (v *validator) disjoint(s *Set) {
 		}
 		seen[string(key)] = true
 	}
+}
+
+// disjointRanges finds overlapping keys. With several fields the kernel finds only
+// some of them, and of the others it is undefined which one counts
+// (net/netfilter/nft_set_pipapo.c, nft_pipapo_insert).
+//
+// It goes through the elements in the order of one field, the one with the most
+// values, and compares each with those before that reach so far.
+func (v *validator) disjointRanges(s *Set) {
+	field := mostVaried(s)
+	sorted := slices.SortedFunc(slices.Values(s.Elements), func(a, b Element) int {
+		return cmp.Compare(a.Key[field].Lo, b.Key[field].Lo)
+	})
+	var open []Element
+	for _, e := range sorted {
+		open = slices.DeleteFunc(open, func(o Element) bool { return o.Key[field].Hi < e.Key[field].Lo })
+		for _, o := range open {
+			if overlap(o.Key, e.Key) {
+				v.errorf("keys %s and %s overlap", formatKey(s, o), formatKey(s, e))
+			}
+		}
+		open = append(open, e)
+	}
+}
+
+func overlap(a, b []Range) bool {
+	for i := range a {
+		if a[i].Hi < b[i].Lo || b[i].Hi < a[i].Lo {
+			return false
+		}
+	}
+	return true
+}
+
+// mostVaried is the index of the field that has the most values.
+func mostVaried(s *Set) (field int) {
+	most := 0
+	for i := range s.Key {
+		values := make(map[Value]bool, len(s.Elements))
+		for _, e := range s.Elements {
+			values[e.Key[i].Lo] = true
+		}
+		if len(values) > most {
+			field, most = i, len(values)
+		}
+	}
+	return field
 }
 
 func formatKey(s *Set, e Element) string {
@@ -298,10 +331,11 @@ func (v *validator) hook(h *Hook) {
 
 // known is what the statements of a rule so far say about the packet.
 type known struct {
-	l4   uint32
-	isL4 bool
-	nf   uint32 // 0: nothing
-	done string // the statement after which nothing can come
+	l4    uint32
+	isL4  bool
+	ports bool   // ports were looked at
+	nf    uint32 // 0: nothing
+	done  string // the statement after which nothing can come
 }
 
 func (v *validator) rule(c *Chain, r Rule) {
@@ -399,10 +433,15 @@ func (v *validator) field(k *known, f Field) bool {
 	case TCPFlags:
 		needL4 = 6
 	case ThSport, ThDport:
+		k.ports = true
 		if k.isL4 && !slices.Contains(portProtocols, format(InetProto, U8(uint8(k.l4)))) {
 			v.errorf("%s after meta l4proto %s, which has no ports", f, format(InetProto, U8(uint8(k.l4))))
 			return false
 		}
+	}
+	if f == ICMPType && k.ports {
+		v.errorf("%s after ports, which ICMP has not", f)
+		return false
 	}
 	if needL4 != 0 {
 		if k.isL4 && k.l4 != needL4 {
@@ -447,6 +486,9 @@ func (v *validator) match(k *known, m Match) {
 	if (m.Op == AnyBit || m.Op == NoBit) && m.Value.Uint() == 0 {
 		v.errorf("%s: no bits to look for", m.Field)
 	}
+	if bits := m.Value.Uint(); m.Op <= Ne && m.Mask == "" && bitmask[t] && bits&(bits-1) != 0 {
+		v.errorf("%s: several bits can only be compared by AnyBit, NoBit or with a mask", m.Field)
+	}
 	if m.Field == FibSaddrIIF && m.Value.Uint() != 0 {
 		v.errorf("%s: can only be compared with 0", m.Field)
 	}
@@ -459,6 +501,9 @@ func (v *validator) match(k *known, m Match) {
 		}
 	}
 }
+
+// bitmask are the types whose values are sets of named bits.
+var bitmask = map[Type]bool{TCPFlag: true, CTStateBits: true, CTStatusBits: true}
 
 // operations are the comparisons that make sense for values of each type.
 var operations = map[Type][]Op{
@@ -480,6 +525,8 @@ func (v *validator) mask(t Type, m Match) {
 		v.errorf("%s: mask of %d bytes", m.Field, len(m.Mask))
 	case m.Value.Uint()&^m.Mask.Uint() != 0:
 		v.errorf("%s: value %s has bits outside of mask %s", m.Field, format(t, m.Value), format(t, m.Mask))
+	case t == TCPFlag && m.Mask.Uint() == 0xff:
+		v.errorf("%s: a mask of all bits", m.Field)
 	case t == TCPFlag && m.Value.Uint() == 0:
 		v.errorf("%s: for masked bits that are none there is the operation NoBit", m.Field)
 	}

@@ -111,8 +111,8 @@ func ExecInput(t testing.TB, ns int, input, program string, args ...string) stri
 func Veth(t testing.TB, nsA int, nameA string, nsB int, nameB string) {
 	t.Helper()
 	Exec(t, nsA, "ip", "link", "add", nameA, "type", "veth", "peer", "name", nameB, "netns", Path(nsB))
-	Exec(t, nsA, "ip", "link", "set", nameA, "up")
-	Exec(t, nsB, "ip", "link", "set", nameB, "up")
+	Exec(t, nsA, "ip", "link", "set", "dev", nameA, "up")
+	Exec(t, nsB, "ip", "link", "set", "dev", nameB, "up")
 }
 
 // Path is a path by which other processes can open the namespace while the test runs.

@@ -111,8 +111,8 @@ func maps() []nft.Set {
 		{Name: "forwards_range", Key: []nft.Type{nft.InetProto, nft.InetService}, Interval: true, Data: []nft.Type{nft.IPv4Addr}, Elements: []nft.Element{
 			{Key: []nft.Range{one(nft.U8(17)), {Lo: nft.U16(51999), Hi: nft.U16(52999)}}, Data: []nft.Value{ip("192.168.20.11")}},
 		}},
-		{Name: "typed", Key: []nft.Type{nft.IPv4Addr}, Data: []nft.Type{nft.InetService, nft.Mark}, Elements: []nft.Element{
-			{Key: []nft.Range{one(ip("192.168.20.11"))}, Data: []nft.Value{nft.U16(80), nft.U32(9)}},
+		{Name: "typed", Key: []nft.Type{nft.IPv4Addr}, Data: []nft.Type{nft.InetService}, Elements: []nft.Element{
+			{Key: []nft.Range{one(ip("192.168.20.11"))}, Data: []nft.Value{nft.U16(80)}},
 		}},
 	}
 }
