@@ -1,9 +1,14 @@
 package dns
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
+
+	"bulkhead/netcfg/svcconf"
 )
 
 func BenchmarkAnswerLocal(b *testing.B) { benchmarkAnswer(b, query("nas.home.arpa", dns.TypeA), local) }
@@ -25,6 +30,25 @@ func benchmarkAnswer(b *testing.B, m *dns.Msg, want outcome) {
 	for b.Loop() {
 		if _, what := v.answer(buf, msg, iotTV, false, c, epoch, &q); what != want {
 			b.Fatalf("outcome %d, want %d", what, want)
+		}
+	}
+}
+
+// BenchmarkNewTable measures what one new lease costs beside 5,000 others.
+func BenchmarkNewTable(b *testing.B) {
+	cfg, _ := house()
+	var leases []svcconf.Lease
+	for i := range 5000 {
+		leases = append(leases, svcconf.Lease{
+			Zone: "none", Address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}),
+			Hostname: fmt.Sprintf("client-%d", i), Granted: epoch, Expires: epoch.Add(time.Hour),
+		})
+	}
+	var last *table
+	for b.Loop() {
+		var err error
+		if last, err = newTable(&cfg, leases, last, epoch); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

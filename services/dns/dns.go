@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,6 +23,10 @@ import (
 
 // Port is where clients ask, RFC 1035 section 4.2.
 const Port = 53
+
+// leasePause is how long a new version of the leases must wait for the next: a zone
+// that boots after a power cut brings many, and each means building all names anew.
+const leasePause = 100 * time.Millisecond
 
 // Serve answers the zones named in dnsd's configuration below dirs until ctx ends.
 // It takes new configurations and new DHCP leases as they appear, without closing
@@ -37,6 +42,16 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 	g.Go(func() error {
 		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Dnsd.Name), s.configure)
 	})
-	g.Go(func() error { return run.WatchConfig(ctx, log, leases, s.setLeases) })
+	g.Go(func() error {
+		return run.WatchConfig(ctx, log, leases, func(l svcconf.Leases) error {
+			defer func() {
+				select {
+				case <-ctx.Done():
+				case <-time.After(leasePause):
+				}
+			}()
+			return s.setLeases(l)
+		})
+	})
 	return g.Wait()
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 )
 
@@ -32,7 +33,17 @@ var unclaimable = []string{"wpad", "isatap", "localhost"}
 type table struct {
 	apexes  map[string]*apex
 	records map[string]*record // all existing names, by name as on the wire
+	holders map[string]holder  // of names that come from leases, by label
 }
+
+// holder is whose lease a name comes from.
+type holder struct {
+	zone string
+	addr netip.Addr
+	mac  model.MAC
+}
+
+func holderOf(l *svcconf.Lease) holder { return holder{l.Zone, l.Address, l.MAC} }
 
 // apex is the top of a domain that is answered here and nowhere else.
 type apex struct {
@@ -53,14 +64,19 @@ type record struct {
 	expires time.Time // zero: as long as the table
 }
 
-// newTable builds the names of a configuration and the leases in force. The order of
-// precedence is box, device, lease; among leases the one granted first.
-func newTable(cfg *svcconf.DNS, leases []svcconf.Lease, now time.Time) (*table, error) {
+// newTable builds the names of a configuration and the leases in force at now. The
+// order of precedence is box, device, lease; among leases that of a device, then the
+// one that had the name in the table before (last, or nil), then the older one.
+func newTable(cfg *svcconf.DNS, leases []svcconf.Lease, last *table, now time.Time) (*table, error) {
 	domain := wireName(cfg.Domain)
 	if len(domain) < 2 {
 		return nil, fmt.Errorf("domain %q is not a domain name", cfg.Domain)
 	}
-	t := &table{apexes: make(map[string]*apex), records: make(map[string]*record)}
+	t := &table{
+		apexes:  make(map[string]*apex),
+		records: make(map[string]*record),
+		holders: make(map[string]holder),
+	}
 	t.addEmptyDomains()
 	for _, z := range cfg.Zones {
 		t.addReverseDomain(z.Subnet)
@@ -82,18 +98,28 @@ func newTable(cfg *svcconf.DNS, leases []svcconf.Lease, now time.Time) (*table, 
 		t.addHost(name, h.Address, time.Time{})
 	}
 	leases = slices.DeleteFunc(slices.Clone(leases), func(l svcconf.Lease) bool { return !now.Before(l.Expires) })
-	t.addLeases(cfg, leases, domain)
+	t.addLeases(cfg, leases, last, domain)
 	t.fillGaps()
 	return t, nil
 }
 
 // addLeases names clients as they call themselves. A name that belongs to the box or
 // a device stays theirs, whoever claims it.
-func (t *table) addLeases(cfg *svcconf.DNS, leases []svcconf.Lease, domain []byte) {
-	byAge := slices.SortedStableFunc(slices.Values(leases), func(a, b svcconf.Lease) int {
-		return cmp.Or(a.Granted.Compare(b.Granted), a.Address.Compare(b.Address))
+func (t *table) addLeases(cfg *svcconf.DNS, leases []svcconf.Lease, last *table, domain []byte) {
+	rank := func(l *svcconf.Lease) int {
+		switch {
+		case l.Device != "":
+			return 0
+		case last != nil && last.holders[strings.ToLower(l.Hostname)] == holderOf(l):
+			// A lease is granted anew when it is renewed, which must not cost it its name.
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(leases, func(a, b svcconf.Lease) int {
+		return cmp.Or(rank(&a)-rank(&b), a.Granted.Compare(b.Granted), a.Address.Compare(b.Address))
 	})
-	for _, l := range byAge[:min(len(byAge), maxLeases)] {
+	for _, l := range leases[:min(len(leases), maxLeases)] {
 		name := under(l.Hostname, domain)
 		if name == nil || !hostLabel(l.Hostname) || slices.Contains(unclaimable, strings.ToLower(l.Hostname)) {
 			continue
@@ -104,18 +130,21 @@ func (t *table) addLeases(cfg *svcconf.DNS, leases []svcconf.Lease, domain []byt
 		if !l.Address.Is4() || zone >= 0 && !cfg.Zones[zone].Subnet.Contains(l.Address) {
 			continue
 		}
-		t.addHost(name, l.Address, l.Expires)
+		if t.addHost(name, l.Address, l.Expires) {
+			t.holders[strings.ToLower(l.Hostname)] = holderOf(&l)
+		}
 	}
 }
 
-// addHost adds a name and its address, unless the name has one already, and the way
-// back, unless the address has another name.
-func (t *table) addHost(name []byte, addr netip.Addr, expires time.Time) {
+// addHost adds a name and its address, unless the name is taken, and the way back,
+// unless the address has another name. It reports whether it added the name.
+func (t *table) addHost(name []byte, addr netip.Addr, expires time.Time) bool {
 	if t.records[string(name)] != nil {
-		return
+		return false
 	}
 	t.records[string(name)] = &record{v4: addr, expires: expires}
 	t.addPTR(addr, name, expires)
+	return true
 }
 
 func (t *table) addPTR(addr netip.Addr, name []byte, expires time.Time) {
@@ -228,7 +257,13 @@ func hostLabel(s string) bool {
 // reverseName is the name of the PTR record of an IPv4 address, RFC 1035 section 3.5.
 func reverseName(a netip.Addr) []byte {
 	b := a.As4()
-	return wireName(fmt.Sprintf("%d.%d.%d.%d.in-addr.arpa", b[3], b[2], b[1], b[0]))
+	name := make([]byte, 0, len("255.255.255.255.in-addr.arpa.")+1)
+	for _, octet := range slices.Backward(b[:]) {
+		at := len(name)
+		name = strconv.AppendUint(append(name, 0), uint64(octet), 10)
+		name[at] = byte(len(name) - at - 1)
+	}
+	return append(name, "\x07in-addr\x04arpa\x00"...)
 }
 
 // reverseAddr is the inverse of reverseName.

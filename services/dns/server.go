@@ -26,6 +26,7 @@ type server struct {
 
 	mu        sync.Mutex // of what follows
 	cfg       *svcconf.DNS
+	table     *table
 	leases    []svcconf.Lease
 	listeners map[place]*listener
 }
@@ -63,7 +64,7 @@ func (s *server) configure(cfg svcconf.DNS) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := newTable(&cfg, s.leases, time.Now())
+	t, err := newTable(&cfg, s.leases, s.table, time.Now())
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (s *server) setLeases(l svcconf.Leases) error {
 	if s.cfg == nil {
 		return nil
 	}
-	t, err := newTable(s.cfg, s.leases, time.Now())
+	t, err := newTable(s.cfg, s.leases, s.table, time.Now())
 	if err != nil {
 		return err
 	}
@@ -110,6 +111,7 @@ func (s *server) setLeases(l svcconf.Leases) error {
 // setViews gives every zone the new table, begins to listen in zones that are new,
 // and then ends listening in those that are gone.
 func (s *server) setViews(t *table) {
+	s.table = t
 	wanted := make(map[place]bool)
 	for _, z := range s.cfg.Zones {
 		p := place{netip.AddrPortFrom(z.Address, s.port), z.Link}

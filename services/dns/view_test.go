@@ -68,7 +68,7 @@ func house() (svcconf.DNS, []svcconf.Lease) {
 func viewOf(t testing.TB, zone string) *view {
 	t.Helper()
 	cfg, leases := house()
-	table, err := newTable(&cfg, leases, epoch)
+	table, err := newTable(&cfg, leases, nil, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestSpecialNamesStayHere(t *testing.T) {
 func TestLocalDomainBelowSpecialOneIsOurs(t *testing.T) {
 	cfg, _ := house()
 	cfg.Domain = "lan.internal"
-	table, err := newTable(&cfg, nil, epoch)
+	table, err := newTable(&cfg, nil, nil, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,6 +265,39 @@ func TestLeaseNameGoesWhenItExpires(t *testing.T) {
 		reply, _ := v.answer(nil, packed(t, query("brief.home.arpa", dns.TypeA)), iotTV, false, newCache(10, 1000), epoch.Add(after), &q)
 		if got := show(t, reply); got != want {
 			t.Errorf("after %v: got %q, want %q", after, got, want)
+		}
+	}
+}
+
+func TestRenewalKeepsTheNameAndAnInventoriedDeviceTakesIt(t *testing.T) {
+	cfg, _ := house()
+	lease := func(last byte, granted time.Duration, device string) svcconf.Lease {
+		return svcconf.Lease{
+			Zone: "guest", Address: netip.AddrFrom4([4]byte{192, 168, 50, last}), MAC: model.MAC{2, 0, 0, 0, 0, last},
+			Hostname: "Phone", Device: device, Granted: epoch.Add(granted), Expires: epoch.Add(24 * time.Hour),
+		}
+	}
+	var table *table
+	for _, step := range []struct {
+		what   string
+		leases []svcconf.Lease
+		want   string
+	}{
+		{"two of one name", []svcconf.Lease{lease(7, time.Minute, ""), lease(8, 0, "")}, "192.168.50.8"},
+		{"the holder renews", []svcconf.Lease{lease(7, time.Minute, ""), lease(8, time.Hour, "")}, "192.168.50.8"},
+		{"the holder leaves", []svcconf.Lease{lease(7, time.Minute, "")}, "192.168.50.7"},
+		{"and comes back", []svcconf.Lease{lease(7, 2*time.Hour, ""), lease(8, time.Hour, "")}, "192.168.50.7"},
+		{"a device of that name", []svcconf.Lease{lease(7, 2*time.Hour, ""), lease(9, 3*time.Hour, "kims-phone")}, "192.168.50.9"},
+	} {
+		var err error
+		if table, err = newTable(&cfg, step.leases, table, epoch); err != nil {
+			t.Fatal(err)
+		}
+		var q question
+		v := &view{zone: cfg.Zones[1], table: table}
+		reply, _ := v.answer(nil, packed(t, query("phone.home.arpa", dns.TypeA)), iotTV, false, newCache(10, 1000), epoch, &q)
+		if got, want := show(t, reply), "NOERROR aa; phone.home.arpa. 60 IN A "+step.want; got != want {
+			t.Errorf("%s: got %q, want %q", step.what, got, want)
 		}
 	}
 }
@@ -474,7 +507,7 @@ func TestConfigurationsThatCannotBeMeant(t *testing.T) {
 	} {
 		cfg, _ := house()
 		change(&cfg)
-		if _, err := newTable(&cfg, nil, epoch); err == nil {
+		if _, err := newTable(&cfg, nil, nil, epoch); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
