@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"encoding/json"
 	"net"
 	"net/netip"
 	"strings"
@@ -509,6 +510,33 @@ func TestPublishedLeasesAreThoseInForce(t *testing.T) {
 	}
 	if got := s.leases(start.Add(time.Hour)).Leases; len(got) != 0 {
 		t.Errorf("run out, and still there: %v", got)
+	}
+}
+
+func TestPublishedFileIsJSON(t *testing.T) {
+	at := start.Truncate(time.Second)
+	for _, want := range []svcconf.Leases{
+		{Leases: []svcconf.Lease{}},
+		{Leases: []svcconf.Lease{
+			{Zone: "iot", Address: addr("192.168.40.1"), MAC: model.MAC{1, 2, 0xff}, Granted: at, Expires: at},
+			{Zone: "<\"\\\n\x00ü", Address: addr("10.0.0.1"), ClientID: "ff00", Hostname: "a-1", Device: "&", Granted: at, Expires: at},
+		}},
+	} {
+		text := appendLeases(nil, want)
+		var got svcconf.Leases
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if diff := cmp.Diff(want, got, cmp.Comparer(sameAddr)); diff != "" {
+			t.Errorf("leases differ (-want +got):\n%s", diff)
+		}
+		std, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.ReplaceAll(string(text), "\n", ""); got != string(std) {
+			t.Errorf("got %s\nwant %s", got, std)
+		}
 	}
 }
 
