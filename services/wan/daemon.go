@@ -189,7 +189,7 @@ func (d *daemon) configure(now time.Time, c svcconf.WAN) {
 	if !first && equal(old, c) {
 		return
 	}
-	d.log.Info("configured", "link", c.Link, "mode", c.Mode)
+	d.log.Info("configured", "link", c.Link, "dhcp", c.Mode == model.ModeDHCP)
 	d.unplug()
 	d.client, d.want, d.link, d.since = nil, nil, link{}, now
 	d.trouble, d.logged = trouble{}, trouble{}
@@ -261,7 +261,7 @@ func (d *daemon) look(now time.Time) {
 	}
 	l, _ := d.net.link(d.cfg.Link)
 	if l != d.link {
-		d.log.Info("link", "name", d.cfg.Link, "present", l.index != 0, "up", l.up)
+		d.log.Info("link", "link", d.cfg.Link, "present", l.index != 0, "up", l.up)
 		d.unplug()
 		d.link, d.since = l, now
 		d.step(now, dhcp4.Link{}) // whatever is there now may be another cable

@@ -28,8 +28,10 @@ const readable = 0o644
 // files are the daemon's files in its run directory and its state directory.
 type files struct{ run, state string }
 
-// sweep removes what a killed daemon left half written.
+// sweep removes what a killed daemon left half written, and its last status, which
+// is not ours.
 func (f files) sweep() {
+	os.Remove(f.status())
 	for _, path := range []string{f.uplink(), f.status(), f.saved()} {
 		left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"*"))
 		for _, name := range left {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 
 	"github.com/mdlayher/packet"
@@ -42,25 +41,18 @@ func (host) link(name string) (link, bool) {
 }
 
 func (host) open(l link, events chan<- heard) (wire, error) {
-	w := &socket{
-		ifi:    &net.Interface{Index: l.index, Name: l.name, HardwareAddr: l.mac[:]},
-		mac:    l.mac,
-		events: events,
-		closed: make(chan struct{}),
-	}
 	filter, err := bpf.Assemble(toClient)
 	if err != nil {
 		return nil, fmt.Errorf("packet filter: %w", err)
 	}
-	w.ip, err = packet.Listen(w.ifi, packet.Datagram, unix.ETH_P_IP, &packet.Config{Filter: filter})
-	if err != nil {
-		return nil, fmt.Errorf("packet socket on %s: %w", l.name, err)
+	w := &socket{
+		ifi:    &net.Interface{Index: l.index, Name: l.name, HardwareAddr: l.mac[:]},
+		mac:    l.mac,
+		events: events,
 	}
-	if err := auxdata(w.ip); err != nil {
-		w.ip.Close()
-		return nil, fmt.Errorf("packet socket on %s: %w", l.name, err)
+	if w.ip, err = w.listen(unix.ETH_P_IP, filter, udpEvent); err != nil {
+		return nil, err
 	}
-	w.readers.Go(func() { w.read(w.ip, udpEvent) })
 	return w, nil
 }
 
@@ -85,11 +77,8 @@ type socket struct {
 	ifi     *net.Interface
 	mac     model.MAC
 	events  chan<- heard
-	closed  chan struct{}
-	readers sync.WaitGroup
-
-	ip      *packet.Conn
-	arp     *packet.Conn   // nil: not probing
+	ip      *ear
+	arp     *ear           // nil: not probing
 	udp     net.PacketConn // nil: not used yet
 	udpFrom netip.Addr
 }
@@ -152,12 +141,11 @@ func (w *socket) closeUDP() {
 // probe sends an ARP probe and listens to ARP from the first one on.
 func (w *socket) probe(a netip.Addr) error {
 	if w.arp == nil {
-		c, err := packet.Listen(w.ifi, packet.Datagram, unix.ETH_P_ARP, nil)
+		e, err := w.listen(unix.ETH_P_ARP, nil, arpEvent)
 		if err != nil {
-			return fmt.Errorf("ARP socket on %s: %w", w.ifi.Name, err)
+			return err
 		}
-		w.arp = c
-		w.readers.Go(func() { w.read(c, arpEvent) })
+		w.arp = e
 	}
 	if _, err := w.arp.WriteTo(arpProbe(w.mac, a), everyone); err != nil {
 		return fmt.Errorf("probe %s on %s: %w", a, w.ifi.Name, err)
@@ -167,59 +155,84 @@ func (w *socket) probe(a netip.Addr) error {
 
 func (w *socket) endProbe() {
 	if w.arp != nil {
-		w.arp.Close()
+		w.arp.shut()
 		w.arp = nil
 	}
 }
 
-// close waits until no more events come.
 func (w *socket) close() {
-	close(w.closed)
-	w.ip.Close()
+	w.ip.shut()
 	w.endProbe()
 	w.closeUDP()
-	w.readers.Wait()
 }
 
-// udpEvent and arpEvent make an event of a received packet; ok is false if it is
-// none of ours.
-func udpEvent(b []byte, from model.MAC, checked bool) (dhcp4.Event, bool) {
-	p, err := parseUDP(b, !checked)
+// ear is a packet socket with the goroutine that reads it.
+type ear struct {
+	*packet.Conn
+	closing chan struct{}
+	done    chan struct{}
+}
+
+// shut waits until nothing more is heard.
+func (e *ear) shut() {
+	close(e.closing)
+	e.Close()
+	<-e.done
+}
+
+// listen opens a packet socket for one protocol and starts to send what parse
+// makes of its packets to the daemon.
+func (w *socket) listen(proto int, filter []bpf.RawInstruction, parse parser) (*ear, error) {
+	c, err := packet.Listen(w.ifi, packet.Datagram, proto, &packet.Config{Filter: filter})
+	if err != nil {
+		return nil, fmt.Errorf("packet socket on %s: %w", w.ifi.Name, err)
+	}
+	rc, err := auxdata(c)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("packet socket on %s: %w", w.ifi.Name, err)
+	}
+	e := &ear{Conn: c, closing: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(e.done)
+		w.read(e, rc, parse)
+	}()
+	return e, nil
+}
+
+// read hands on what comes, until the ear is shut or its socket fails. Nothing
+// queues up here: what the daemon has no time for the kernel drops.
+func (w *socket) read(e *ear, rc syscall.RawConn, parse parser) {
+	var h heard
+	for h.err == nil {
+		buf := make([]byte, maxPacket) // the event keeps it
+		f, err := receive(rc, buf)
+		if err != nil {
+			h.err = fmt.Errorf("receive on %s: %w", w.ifi.Name, err)
+		} else if ev, ok := parse(buf[:f.n], f.from, f.checksummed); ok && f.forUs {
+			h.event = ev
+		} else {
+			continue
+		}
+		select {
+		case w.events <- h:
+		case <-e.closing:
+			return
+		}
+	}
+}
+
+// parser makes an event of a received packet; ok is false if it is none of ours.
+type parser func(b []byte, from model.MAC, checksummed bool) (ev dhcp4.Event, ok bool)
+
+func udpEvent(b []byte, from model.MAC, checksummed bool) (dhcp4.Event, bool) {
+	p, err := parseUDP(b, !checksummed)
 	return dhcp4.Packet{From: from, Data: p}, err == nil
 }
 
 func arpEvent(b []byte, _ model.MAC, _ bool) (dhcp4.Event, bool) {
 	a, err := parseARP(b)
 	return a, err == nil
-}
-
-// read hands on what comes, until the socket is closed or fails. Nothing queues up
-// here: what the daemon has no time for the kernel drops.
-func (w *socket) read(c *packet.Conn, parse func([]byte, model.MAC, bool) (dhcp4.Event, bool)) {
-	rc, err := c.SyscallConn()
-	for err == nil {
-		buf := make([]byte, maxPacket) // the event keeps it
-		var f frame
-		if f, err = receive(rc, buf); err != nil {
-			break
-		}
-		ev, ok := parse(buf[:f.n], f.from, f.checksummed)
-		if !ok || !f.forUs {
-			continue
-		}
-		select {
-		case w.events <- heard{event: ev}:
-		case <-w.closed:
-			return
-		}
-	}
-	if errors.Is(err, net.ErrClosed) {
-		return
-	}
-	select {
-	case w.events <- heard{err: fmt.Errorf("receive on %s: %w", w.ifi.Name, err)}:
-	case <-w.closed:
-	}
 }
 
 // frame is what the kernel says about a received packet.
@@ -231,15 +244,15 @@ type frame struct {
 }
 
 // auxdata asks the kernel to tell more about each packet, see packet(7).
-func auxdata(c *packet.Conn) error {
+func auxdata(c *packet.Conn) (syscall.RawConn, error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cerr := rc.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_AUXDATA, 1)
 	})
-	return errors.Join(cerr, err)
+	return rc, errors.Join(cerr, err)
 }
 
 // struct tpacket_auxdata of linux/if_packet.h: the status comes first.
@@ -259,7 +272,10 @@ func receive(rc syscall.RawConn, buf []byte) (frame, error) {
 		n, oobn, _, sa, err = unix.Recvmsg(int(fd), buf, oob, 0)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
-	if err := errors.Join(rerr, err); err != nil {
+	if rerr != nil {
+		return frame{}, rerr
+	}
+	if err != nil {
 		return frame{}, err
 	}
 	f := frame{n: n, checksummed: true}

@@ -83,7 +83,7 @@ func (c *client) describe(a dhcp4.Action) string {
 
 func message(m *dhcpv4.DHCPv4) string {
 	s := strings.ToLower(m.MessageType().String())
-	if !m.ClientIPAddr.IsUnspecified() {
+	if m.ClientIPAddr != nil {
 		s += " has=" + m.ClientIPAddr.String()
 	}
 	if a := m.RequestedIPAddress(); a != nil {

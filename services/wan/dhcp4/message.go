@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -44,9 +43,7 @@ func (m *Machine) message(t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 		HWType:       iana.HWTypeEthernet,
 		NumSeconds:   m.secs,
 		ClientHWAddr: m.mac[:],
-		ClientIPAddr: net.IPv4zero, YourIPAddr: net.IPv4zero,
-		ServerIPAddr: net.IPv4zero, GatewayIPAddr: net.IPv4zero,
-		Options: make(dhcpv4.Options),
+		Options:      make(dhcpv4.Options),
 	}
 	binary.BigEndian.PutUint32(msg.TransactionID[:], m.xid)
 	msg.UpdateOption(dhcpv4.OptMessageType(t))
