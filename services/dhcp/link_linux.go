@@ -76,7 +76,7 @@ func setOptions(fd int, link string) error {
 		return fmt.Errorf("bind to link %s: %w", link, err)
 	}
 	// More than the system's limit is cut to it without an error.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20); err != nil {
 		return fmt.Errorf("set receive buffer: %w", err)
 	}
 	return nil

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +132,39 @@ func TestJournalIsReplacedBeforeItGrowsLarge(t *testing.T) {
 	}
 	if s.count.JournalReplaced.Load() == before {
 		t.Error("the journal was never replaced: the test tests nothing")
+	}
+}
+
+// TestSnapshotHasEveryCounter sets each field to a number of its own, so that one that
+// is left out or taken twice shows.
+func TestSnapshotHasEveryCounter(t *testing.T) {
+	var c Counters
+	want := map[uint64]bool{}
+	set := func(v *atomic.Uint64) {
+		v.Store(uint64(len(want) + 1))
+		want[uint64(len(want)+1)] = true
+	}
+	fields := reflect.ValueOf(&c).Elem()
+	for i := range fields.NumField() {
+		switch f := fields.Field(i).Addr().Interface().(type) {
+		case *atomic.Uint64:
+			set(f)
+		case *[numKinds]atomic.Uint64:
+			for k := range f[1:] {
+				set(&f[k+1])
+			}
+		default:
+			t.Fatalf("field of type %T", f)
+		}
+	}
+	for name, v := range c.Snapshot() {
+		if !want[v] {
+			t.Errorf("%s is %d, another's value", name, v)
+		}
+		delete(want, v)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d counters are missing", len(want))
 	}
 }
 
