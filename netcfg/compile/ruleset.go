@@ -211,6 +211,7 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 	}
 	rules = append(rules,
 		t.refuse(z.Name, policy.Spoofed, inNet(nft.IPSaddr, nft.Ne, z.Subnet)),
+		t.refuse(z.Name, policy.Spoofed, eq(nft.IPSaddr, nft.Addr(policy.Broadcast(z.Subnet)))), // fine by fib
 		t.refuse(z.Name, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))))
 	var devices, bindings []nft.Element
 	for _, d := range c.cfg.Devices {
@@ -239,6 +240,9 @@ func (c *compiler) internetSource(t *table) []nft.Rule {
 	}
 	if len(c.cfg.Zones) > 0 {
 		rules = append(rules, t.refuse(model.Internet, policy.Spoofed, nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setSubnets}))
+	}
+	if up := c.uplink(); up.IsValid() && up.Bits() < 31 {
+		rules = append(rules, t.refuse(model.Internet, policy.Spoofed, eq(nft.IPSaddr, nft.Addr(policy.Broadcast(up)))))
 	}
 	return append(rules,
 		t.refuse(model.Internet, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))),

@@ -392,13 +392,11 @@ func addr(a netip.Addr) nft.Value {
 	return nft.Addr(a)
 }
 
-// fib is what "fib saddr . iif oif" yields: 0 unless the source is a unicast
-// address, not the box's own, that is reached by the link the packet came from.
-// net/ipv4/netfilter/nft_fib_ipv4.c.
+// fib is what "fib saddr . iif oif" yields: 0 unless the source is an address, not
+// the box's own, that is reached by the link the packet came from. A network's
+// broadcast address counts as one. net/ipv4/netfilter/nft_fib_ipv4.c.
 func (k *walk) fib() nft.Value {
-	own := slices.ContainsFunc(k.addrs, func(o state.Addr) bool {
-		return k.pkt.Src == o.Prefix.Addr() || k.pkt.Src == last(o.Prefix)
-	})
+	own := slices.ContainsFunc(k.addrs, func(o state.Addr) bool { return k.pkt.Src == o.Prefix.Addr() })
 	if own || k.pkt.Src.IsLoopback() || k.route(k.pkt.Src) != k.pkt.In {
 		return nft.U32(0)
 	}
