@@ -15,9 +15,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
 )
 
@@ -172,5 +174,44 @@ func TestSocketIsForItsOwnerAndReplacesADeadOne(t *testing.T) {
 	}
 	if len(entries) != 1 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestNobodyButRootGetsAnAnswer(t *testing.T) {
+	ns := nstest.New(t) // for its threads, which are never used again
+	_, path := serve(t, backend{})
+	// As if the directory and the mode of the socket did not keep them away already.
+	for _, p := range []string{path, filepath.Dir(path)} {
+		if err := os.Chmod(p, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(uid uintptr) (answered bool) {
+		nstest.Run(t, ns, func() {
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 { // this thread's only
+				t.Error(errno)
+				return
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unix.Close(fd)
+			if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = unix.Write(fd, []byte("GET /v1/status HTTP/1.0\r\n\r\n")) // fails if they hung up already
+			n, _ := unix.Read(fd, make([]byte, 100))
+			answered = n > 0
+		})
+		return answered
+	}
+	if !ask(0) {
+		t.Error("root gets no answer")
+	}
+	if ask(65534) {
+		t.Error("nobody gets an answer")
 	}
 }

@@ -20,6 +20,10 @@ type directory struct{ path string }
 
 func openDirectory(path string) (directory, error) {
 	d := directory{path}
+	// Services keep their state beside ours: only our own directory is closed to them.
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return d, err
+	}
 	for _, dir := range []string{path, filepath.Join(path, historyDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return d, err

@@ -238,3 +238,19 @@ func TestSaveWritesOnlyWhatChanged(t *testing.T) {
 		t.Errorf("load: got %d, %v", got, err)
 	}
 }
+
+func TestServicesCanPassToTheirOwnState(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "bulkhead")
+	if _, err := txn.Open(filepath.Join(state, "netcfgd")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{state: 0o755, filepath.Join(state, "netcfgd"): 0o700} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %v, want %v", path, got, want)
+		}
+	}
+}

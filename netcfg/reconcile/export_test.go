@@ -1,0 +1,35 @@
+//go:build linux
+
+package reconcile
+
+import (
+	"encoding/json"
+	"time"
+
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/model"
+)
+
+// What tests need to see of the inside.
+var (
+	JudgeOf     = judgeOf
+	ReadForeign = readForeign
+	DecodeLease = decodeLease
+)
+
+// Rescue returns what is left of a configuration after it was reduced to a way in.
+func Rescue(cfg *model.Config) (*model.Config, error) { return rescueOf(cfg).config() }
+
+// CompileClosed compiles a configuration as for a box in rescue.
+func CompileClosed(cfg *model.Config) {
+	compile.Options{Closed: true}.Compile(cfg, compile.Offline(cfg, time.Time{}))
+}
+
+// DecodeRescue reads a rescue file.
+func DecodeRescue(data []byte) (*model.Config, error) {
+	var v rescue
+	if err := json.Unmarshal(data, &v); err != nil {
+		return nil, err
+	}
+	return v.config()
+}

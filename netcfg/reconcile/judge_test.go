@@ -1,0 +1,155 @@
+//go:build linux
+
+package reconcile_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/reconcile"
+)
+
+func parse(t *testing.T, file string) *model.Config {
+	t.Helper()
+	cfg, problems := conf.Parse("home.yaml", []byte(file), begin)
+	if cfg == nil {
+		t.Fatal(problems.Err())
+	}
+	return cfg
+}
+
+func tuple(proto uint8, src string, sport uint16, dst string, dport uint16) apply.Tuple {
+	return apply.Tuple{Proto: proto, Src: netip.MustParseAddr(src), SrcPort: sport, Dst: netip.MustParseAddr(dst), DstPort: dport}
+}
+
+func TestConnectionsStayWhereTheyCouldBegin(t *testing.T) {
+	cfg := parse(t, home+`
+forwards:
+  - {name: game, to: tv, protocols: [tcp/7777], owner: kim, why: games, expires: 2026-12-24}
+`)
+	p := policy.New(cfg, policy.Env{
+		Now: begin, Uplink: netip.MustParsePrefix("198.51.100.7/24"),
+		Resolvers: []netip.AddrPort{netip.MustParseAddrPort("9.9.9.9:53")},
+		Devices:   map[string]netip.Addr{"tv": netip.MustParseAddr("192.168.40.150")},
+	})
+	ping := apply.Tuple{Proto: model.ProtoICMP, Src: netip.MustParseAddr("192.168.40.7"), Dst: netip.MustParseAddr("192.168.40.1"), Type: 8, ICMPID: 5}
+	redirect := ping
+	redirect.Type = 5
+	tests := []struct {
+		name  string
+		orig  apply.Tuple
+		reply string // source of the answers; "": the destination
+		rule  string // that it is marked with; "": it ends; "-": it keeps its mark
+	}{
+		{"allowed between zones", tuple(6, "192.168.40.7", 4000, "192.168.10.5", 8096), "", "films"},
+		{"another port", tuple(6, "192.168.40.7", 4000, "192.168.10.5", 8097), "", ""},
+		{"the other way", tuple(6, "192.168.10.5", 8096, "192.168.40.7", 4000), "", ""},
+		{"masqueraded", tuple(17, "192.168.10.5", 4000, "5.9.0.1", 443), "", "browsing"},
+		{"within a zone", tuple(6, "192.168.10.5", 4000, "192.168.10.6", 80), "", ""},
+		{"from the internet", tuple(6, "5.9.0.1", 4000, "192.168.10.5", 22), "", ""},
+		{"through a forward", tuple(6, "5.9.0.1", 4000, "198.51.100.7", 7777), "192.168.40.150", "game"},
+		{"through a forward that led elsewhere", tuple(6, "5.9.0.1", 4000, "198.51.100.7", 7777), "192.168.40.151", ""},
+		{"names from the box", tuple(17, "192.168.40.7", 4000, "192.168.40.1", 53), "", "box:dns"},
+		{"pages from the box, in an admin zone", tuple(6, "192.168.10.5", 4000, "192.168.10.1", 443), "", "box:admin"},
+		{"pages from the box, elsewhere", tuple(6, "192.168.40.7", 4000, "192.168.40.1", 443), "", ""},
+		{"a ping", ping, "", "box:ping"},
+		{"another kind of ICMP", redirect, "", ""},
+		{"the box asks its resolver", tuple(17, "198.51.100.7", 4000, "9.9.9.9", 53), "", "box:resolve"},
+		{"the box asks anybody", tuple(17, "198.51.100.7", 4000, "8.8.8.8", 53), "", ""},
+		{"the box broadcasts a lease", tuple(17, "192.168.40.1", 67, "255.255.255.255", 68), "", "box:dhcp-reply"},
+		{"a client asks for its first lease", tuple(17, "0.0.0.0", 68, "255.255.255.255", 67), "", "-"},
+		{"the box to itself", tuple(6, "127.0.0.1", 4000, "127.0.0.1", 53), "", "-"},
+	}
+	judge := reconcile.JudgeOf(p)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := apply.Conn{Orig: tt.orig, Mark: 77}
+			c.Reply.Src = tt.orig.Dst
+			if tt.reply != "" {
+				c.Reply.Src = netip.MustParseAddr(tt.reply)
+			}
+			keep, mark := judge(c)
+			var got string
+			switch rule := p.RuleByMark(mark); {
+			case keep && mark == c.Mark:
+				got = "-"
+			case keep && rule != nil:
+				got = rule.Name
+			}
+			if got != tt.rule {
+				t.Errorf("keep %t, mark %#x: got %q, want %q", keep, mark, got, tt.rule)
+			}
+		})
+	}
+}
+
+func TestRescueKeepsTheAdminZonesAndNothingElse(t *testing.T) {
+	cfg, err := reconcile.Rescue(parse(t, home))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Zones) != 1 || len(cfg.Ports) != 3 || cfg.Uplink != nil || len(cfg.Devices)+len(cfg.Allow) > 0 {
+		t.Fatalf("got %+v", cfg)
+	}
+	z := cfg.Zones[0]
+	if z.Name != "office" || !z.Admin || z.Ping || z.DNS.Enabled || !z.DHCP.Enabled || z.Gateway.String() != "192.168.10.1" {
+		t.Errorf("got zone %+v", z)
+	}
+	p := policy.New(cfg, policy.Env{Now: begin})
+	var names []string
+	for _, pair := range p.Pairs() {
+		for _, e := range p.Entries(pair) {
+			names = append(names, pair.From+" "+e.Rule.Name)
+		}
+	}
+	want := "box box:dhcp-reply, office box:dhcp, office box:admin, office box:admin"
+	if got := strings.Join(names, ", "); got != want {
+		t.Errorf("rescue allows %q, want %q", got, want)
+	}
+}
+
+// FuzzRescue holds that whatever is in the file, what comes out compiles: nobody is
+// there to mend it when it is needed.
+func FuzzRescue(f *testing.F) {
+	f.Add([]byte(`{"name":"gw","domain":"home.arpa","ports":[{"name":"lan","mac":"52:54:00:10:00:02"}],
+		"zones":[{"name":"office","port":"lan","vlan":10,"subnet":"192.168.10.0/24","gateway":"192.168.10.1",
+		"dhcp":{"first":"192.168.10.128","last":"192.168.10.254","lease":43200000000000}}]}`))
+	f.Add([]byte(`{"zones":[{}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := reconcile.DecodeRescue(data)
+		if err != nil {
+			return
+		}
+		for _, z := range cfg.Zones {
+			if !z.Subnet.Contains(z.Gateway) || z.Port == nil {
+				t.Errorf("zone %+v", z)
+			}
+		}
+		reconcile.CompileClosed(cfg)
+	})
+}
+
+// FuzzLease holds that wand can make the box take no other address than an ordinary
+// one.
+func FuzzLease(f *testing.F) {
+	f.Add([]byte(`{"link":"eth0","address":"203.0.113.7/24","gateway":"203.0.113.1","obtained":"2026-11-22T12:00:00Z","expires":"2026-11-22T13:00:00Z"}`))
+	f.Add([]byte(`{"address":"::1/128"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := reconcile.DecodeLease(data)
+		if err != nil {
+			return
+		}
+		a := l.Address.Addr()
+		if !a.Is4() || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || l.Address.Bits() < 8 {
+			t.Errorf("took %s", l.Address)
+		}
+		if g := l.Gateway; g.IsValid() && !g.Is4() {
+			t.Errorf("took gateway %s", g)
+		}
+	})
+}
