@@ -62,7 +62,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	@found=0; for pkg in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			found=1; echo "== $$pkg $$f"; \
-			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 		done; \
 	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
 

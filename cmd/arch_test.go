@@ -61,6 +61,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"netcfg/nft", "os", "nft describes a ruleset and loads nothing"}, {"netcfg/state", "os", "state is pure"},
 	{"services/...", "github.com/google/nftables", "services cannot touch the firewall"},
 	{"services/...", "github.com/jsimonetti/rtnetlink/v2", "services change links only through netcfgd"},
+	{"services/wan/dhcp4", "os", "the client is a state machine without files"}, {"services/wan/dhcp4", "net", "the client is a state machine without sockets"},
 	{"webui/...", "github.com/google/nftables", "the UI asks netcfgd; it changes nothing itself"},
 	{"webui/...", "github.com/jsimonetti/rtnetlink/v2", "the UI asks netcfgd; it changes nothing itself"},
 	{"netcfg/policy", "github.com/google/nftables", "the meaning of a policy does not depend on the kernel's encoding"},
@@ -68,7 +69,7 @@ var banned = []struct{ pkgs, dep, why string }{
 
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan",
-	"netcfg/nft", "netcfg/state", "netcfg/svcconf"}
+	"netcfg/nft", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease"}
 
 type pkg struct {
 	ImportPath, Dir, Name string
