@@ -98,7 +98,8 @@ func (t *Table) Offer(now time.Time, c Client, want netip.Addr) (netip.Addr, boo
 }
 
 // Bind gives addr to a client, anew or for another lease time. It reports false,
-// and changes nothing, if that is not the address this client is to have.
+// and changes nothing, if that is not the address this client is to have. An empty
+// host name leaves the one that the client gave before.
 //
 // A client that the table does not know may have any address that Offer would give
 // it if asked for it: the zone has no other server whose lease it could be, and a
@@ -110,7 +111,10 @@ func (t *Table) Bind(now time.Time, c Client, addr netip.Addr, hostname string) 
 		return Lease{}, false
 	}
 	e := t.take(addr, c, key)
-	e.State, e.Hostname, e.Granted, e.Until = Bound, hostname, now, now.Add(t.cfg.Lease)
+	e.State, e.Granted, e.Until = Bound, now, now.Add(t.cfg.Lease)
+	if hostname != "" { // not every client repeats it when it renews
+		e.Hostname = hostname
+	}
 	t.wait(e)
 	return e.Lease, true
 }

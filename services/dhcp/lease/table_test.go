@@ -112,6 +112,26 @@ func TestOfferTakesNothingFromALease(t *testing.T) {
 	}
 }
 
+func TestHostNameStaysWithItsClient(t *testing.T) {
+	tab := lease.New(small())
+	for i, tt := range []struct {
+		client     lease.Client
+		name, want string
+	}{
+		{mac(1), "phone", "phone"},
+		{mac(1), "", "phone"}, // a renewal without it
+		{mac(1), "tablet", "tablet"},
+		{mac(2), "", ""},
+	} {
+		if i == 3 {
+			tab.Release(start, mac(1), ip(10))
+		}
+		if l, ok := tab.Bind(start, tt.client, ip(10), tt.name); !ok || l.Hostname != tt.want {
+			t.Errorf("step %d: got %v, %q, want %q", i, ok, l.Hostname, tt.want)
+		}
+	}
+}
+
 func TestBindRefusesWhatIsNotTheClients(t *testing.T) {
 	tests := []struct {
 		name   string
