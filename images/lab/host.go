@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -174,6 +175,14 @@ func (h *Host) Resolvers() []string {
 		}
 	}
 	return list
+}
+
+// remove gives the host up. Its namespaces go with the last program in them.
+func (w *World) remove(h *Host) error {
+	w.hosts = slices.DeleteFunc(w.hosts, func(o *Host) bool { return o == h })
+	path := "/run/netns/" + h.Name
+	return errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path), os.RemoveAll(filepath.Dir(h.etc)),
+		h.net.Close(), h.mnt.Close(), h.uts.Close())
 }
 
 // namespaces of the host, in the order in which to enter them.

@@ -18,10 +18,7 @@ import (
 // server and as a name server that knows one name, and a web server. They end with
 // the context; the returned function waits for that.
 func (l *Lab) serveInternet(ctx context.Context) (wait func(), err error) {
-	inet, err := l.uplinkNet()
-	if err != nil {
-		return nil, err
-	}
+	inet := l.internetAddr()
 	web, err := l.serveWeb(ctx)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,11 +40,9 @@ const runDir = "/run/bulkhead"
 
 // Options says what lab to build.
 type Options struct {
-	File string // configuration
-	Bin  string // directory of the daemons' programs
-	// Population replaces the clients that the lab would choose; see [Client].
-	Population func(*model.Config) []*Client
-	Printer    *Printer // nil: silence
+	File    string   // configuration
+	Bin     string   // directory of the daemons' programs
+	Printer *Printer // nil: silence
 }
 
 // runningLab is what a started lab owns.
@@ -73,18 +72,7 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 	}
 	l.Daemons = make(map[string]*Daemon)
 	l.API = api.NewClient(filepath.Join(runDir, api.SocketFile))
-	choose := population
-	if o.Population != nil {
-		choose = o.Population
-	}
-	l.Clients = choose(l.Config)
-	if err := l.build(); err != nil {
-		return nil, err
-	}
-	if err := w.register(); err != nil {
-		return nil, err
-	}
-	o.Printer.Event("%s", l.describe())
+	l.Clients = population(l.Config)
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.cancel = cancel
 	defer func() {
@@ -93,6 +81,13 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 			l.Close()
 		}
 	}()
+	if err := l.build(); err != nil {
+		return nil, err
+	}
+	if err := w.register(); err != nil {
+		return nil, err
+	}
+	o.Printer.Event("%s", l.describe())
 	if err := l.run(inner, o.Bin); err != nil {
 		return nil, err
 	}
@@ -129,7 +124,8 @@ func (l *Lab) run(ctx context.Context, bin string) error {
 		return err
 	}
 	l.wg.Go(wait)
-	if err := os.MkdirAll(filepath.Join(l.World.Dir, "perm"), 0o755); err != nil {
+	perm := filepath.Join(l.World.Dir, "perm")
+	if err := errors.Join(os.RemoveAll(perm), os.Mkdir(perm, 0o755)); err != nil { // of a lab before
 		return err
 	}
 	provided, err := l.writeProvided(l.World.Dir)
@@ -137,7 +133,7 @@ func (l *Lab) run(ctx context.Context, bin string) error {
 		return err
 	}
 	for _, i := range rand.Perm(len(daemons)) {
-		args := []string{"-run", runDir, "-state", filepath.Join(l.World.Dir, "perm")}
+		args := []string{"-run", runDir, "-state", perm}
 		if daemons[i] == "netcfgd" {
 			// The machine's console is no business of a lab's.
 			args = append(args, "-provided", provided, "-console", "")
@@ -286,8 +282,25 @@ func (l *Lab) logs() error {
 	return errors.Join(errs...)
 }
 
-// Close ends all programs of the lab and waits for them.
+// Close ends all programs of the lab, waits for them and removes its hosts, so that
+// another lab can be built in the same world.
 func (l *Lab) Close() {
-	l.cancel()
-	l.wg.Wait()
+	if l.cancel != nil {
+		l.cancel()
+		l.wg.Wait()
+	}
+	for _, h := range l.hosts() {
+		if err := l.World.remove(h); err != nil {
+			panic(err) // made by us, used by us
+		}
+	}
+	_ = os.RemoveAll(runDir) // the world's, and gone with it anyway
+}
+
+func (l *Lab) hosts() []*Host {
+	list := []*Host{l.sw, l.Gateway, l.Internet, l.Outside, l.Far}
+	for _, c := range l.Clients {
+		list = append(list, c.Host)
+	}
+	return slices.DeleteFunc(list, func(h *Host) bool { return h == nil || h.net == nil })
 }

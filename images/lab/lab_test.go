@@ -3,15 +3,26 @@
 package lab_test
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"bulkhead/images/lab"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
 )
 
 // world is where the tests of this package run; nil without BULKHEAD_NEED_ROOT.
 var world *lab.World
+
+// shared is one lab for all tests, with the example zero-trust.yaml; nil until the
+// first one needs it.
+var shared *lab.Lab
 
 // TestMain moves the tests that need namespaces into a world of their own, so that
 // they can leave nothing behind. They are for make test-root only: a lab is no unit
@@ -25,12 +36,117 @@ func TestMain(m *testing.M) {
 		}
 	}
 	lab.InnerWorld = world
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared != nil {
+		shared.Close()
+	}
+	os.Exit(code)
 }
 
-func needWorld(t *testing.T) {
+const example = "../../configs/zero-trust.yaml"
+
+// start returns the shared lab. Beside the clients of make lab there is a neighbour
+// in each zone whose name begins with "evil-".
+func start(t testing.TB) *lab.Lab {
 	t.Helper()
 	if world == nil {
 		t.Skip("needs namespaces: run make test-root")
 	}
+	if shared != nil {
+		return shared
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l, err := lab.Start(ctx, world, lab.Options{File: example, Bin: programs(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared = l
+	for _, z := range l.Config.Zones {
+		if _, err := l.AddClient("evil-"+z.Name, z, addr(z, 66)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// addr returns the n-th address of a zone.
+func addr(z *model.Zone, n byte) netip.Addr {
+	b := z.Subnet.Addr().As4()
+	b[3] += n
+	return netip.AddrFrom4(b)
+}
+
+// programs is where the daemons are: make test-root has built them. Without it the
+// test builds them itself.
+func programs(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("BULKHEAD_BIN"); dir != "" {
+		return dir
+	}
+	dir := filepath.Join(world.Dir, "bin")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "bulkhead/cmd/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// bench is what a test of packets needs: the lab, a prober and the policy in force.
+type bench struct {
+	*lab.Lab
+	*lab.Prober
+	policy *policy.Policy
+	ctx    context.Context
+}
+
+func setUp(t testing.TB) *bench {
+	t.Helper()
+	l := start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel)
+	p, err := l.NewProber(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	pol, err := l.Policy(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{l, p, pol, ctx}
+}
+
+// ask puts questions, fails the test for each answer that is wrong, and returns the
+// answers.
+func (b *bench) ask(t testing.TB, questions []lab.Question) []lab.Answer {
+	t.Helper()
+	if len(questions) == 0 {
+		t.Fatal("no questions")
+	}
+	answers, err := b.Ask(b.ctx, questions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := 0
+	for _, a := range answers {
+		if !a.Wrong() {
+			continue
+		}
+		if wrong++; wrong <= 20 {
+			t.Error(a)
+		}
+	}
+	if wrong > 20 {
+		t.Errorf("and %d more", wrong-20)
+	}
+	allowed := 0
+	for _, a := range answers {
+		if a.Expect.Allow {
+			allowed++
+		}
+	}
+	t.Logf("%d packets, %d of them allowed", len(answers), allowed)
+	return answers
 }

@@ -68,33 +68,33 @@ func (a Answer) String() string {
 	return s + fmt.Sprintf(", it arrived at %v", a.At)
 }
 
-// party is a host with its compartment: one who can send and receive.
-type party struct {
-	name string // zone, internet or box
-	host *Host
-	addr netip.Addr
-	mac  model.MAC // of zone members
+// Party is a host with its compartment: one who can send and receive.
+type Party struct {
+	Name string // zone or internet
+	Host *Host
+	Addr netip.Addr
+	MAC  model.MAC // of zone members
 }
 
-// parties are all senders and receivers of the lab, the box left out.
-func (l *Lab) parties() []party {
-	var list []party
+// Parties are all senders and receivers of the lab, the box left out.
+func (l *Lab) Parties() []Party {
+	var list []Party
 	for _, z := range l.Config.Zones { // in the order of the file
 		for _, c := range l.Clients {
 			if c.Zone == z && c.Addr.IsValid() {
-				list = append(list, party{z.Name, c.Host, c.Addr, c.MAC})
+				list = append(list, Party{z.Name, c.Host, c.Addr, c.MAC})
 			}
 		}
 	}
 	if l.Uplink.IsValid() {
-		list = append(list, party{name: model.Internet, host: l.Outside, addr: l.OutsideAddr()})
-		list = append(list, party{name: model.Internet, host: l.Far, addr: farAddr})
+		list = append(list, Party{Name: model.Internet, Host: l.Outside, Addr: l.OutsideAddr()})
+		list = append(list, Party{Name: model.Internet, Host: l.Far, Addr: farAddr})
 	}
 	return list
 }
 
-// boxAddr is the box's address towards a party.
-func (l *Lab) boxAddr(name string) netip.Addr {
+// BoxAddr is the box's address towards a party.
+func (l *Lab) BoxAddr(name string) netip.Addr {
 	if z := l.Config.Zone(name); z != nil {
 		return z.Gateway
 	}
@@ -159,43 +159,47 @@ const firstPort = 20000
 // different parties, the box included.
 func (l *Lab) Questions(p *policy.Policy, services []model.Service) []Question {
 	var list []Question
-	ask := func(q Question) {
-		q.Flow.SrcPort = uint16(firstPort + len(list)%40000)
-		list = append(list, l.finish(p, q))
-	}
-	all := l.parties()
+	all := l.Parties()
 	for _, s := range services {
 		for _, from := range all {
+			flow := policy.Flow{From: from.Name, MAC: from.MAC, Src: from.Addr}
 			for _, to := range all {
-				if from.name != to.name {
-					ask(Question{Shot: Shot{From: from.host}, To: to.name, Receiver: to.host.Name, Service: s,
-						Flow: policy.Flow{From: from.name, MAC: from.mac, Src: from.addr, Dst: to.addr}})
+				if from.Name != to.Name {
+					flow.Dst = to.Addr
+					list = append(list, l.Question(p, from.Host, flow, s))
 				}
 			}
-			ask(Question{Shot: Shot{From: from.host}, To: model.Box, Receiver: l.Gateway.Name, Service: s,
-				Flow: policy.Flow{From: from.name, MAC: from.mac, Src: from.addr, Dst: l.boxAddr(from.name)}})
-			ask(Question{Shot: Shot{From: l.Gateway}, To: from.name, Receiver: from.host.Name, Service: s,
-				Flow: policy.Flow{From: model.Box, Src: l.boxAddr(from.name), Dst: from.addr}})
+			flow.Dst = l.BoxAddr(from.Name)
+			list = append(list, l.Question(p, from.Host, flow, s))
+			list = append(list, l.Question(p, l.Gateway, policy.Flow{From: model.Box, Src: l.BoxAddr(from.Name), Dst: from.Addr}, s))
 		}
 	}
 	return list
 }
 
-// finish fills in what follows: the packet from the flow, and the policy's word.
-func (l *Lab) finish(p *policy.Policy, q Question) Question {
-	q.Flow.Proto, q.Flow.Port = q.Service.Proto, q.Service.Lo
-	q.UID = q.Flow.UID
-	q.Expect = p.Decide(q.Flow)
-	q.Packet.Src, q.Packet.Dst, q.Packet.Proto = q.Flow.Src, q.Flow.Dst, q.Flow.Proto
-	q.Packet.SrcPort, q.Packet.DstPort = q.Flow.SrcPort, q.Flow.Port
-	switch q.Flow.Proto {
+// Question completes a question about one packet: what it looks like, what the
+// policy says and who would receive it. The flow's service is filled in.
+func (l *Lab) Question(p *policy.Policy, from *Host, flow policy.Flow, s model.Service) Question {
+	flow.SrcPort = uint16(firstPort + l.asked%40000)
+	l.asked++
+	flow.Proto, flow.Port = s.Proto, s.Lo
+	q := Question{Flow: flow, Service: s, Expect: p.Decide(flow)}
+	q.Shot = Shot{From: from, UID: flow.UID, Packet: probe.Packet{
+		Src: flow.Src, Dst: flow.Dst, Proto: flow.Proto, SrcPort: flow.SrcPort, DstPort: flow.Port,
+	}}
+	switch s.Proto {
 	case probe.TCP:
 		q.Packet.Flags = probe.SYN
 	case probe.ICMP:
-		q.Packet.Type = uint8(q.Flow.Port)
+		q.Packet.Type = uint8(flow.Port)
 	}
-	// A forward delivers elsewhere than it was sent to.
-	for _, f := range p.Forwards() {
+	q.To, q.Receiver = model.Box, gatewayName
+	for _, to := range l.Parties() {
+		if to.Addr == flow.Dst {
+			q.To, q.Receiver = to.Name, to.Host.Name
+		}
+	}
+	for _, f := range p.Forwards() { // which deliver elsewhere
 		if q.Expect.Rule == f.Rule {
 			q.Receiver = f.Device.Name
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"bulkhead/netcfg/facts"
@@ -35,7 +36,7 @@ type Client struct {
 	Device *model.Device // nil: a stranger
 	MAC    model.MAC
 	// Program is the DHCP client it runs: "dhclient", "udhcpc"; "" for a machine
-	// with an address of its own, which only attacks have.
+	// with an address of its own choice.
 	Program string
 	Addr    netip.Addr // zero until it has one
 }
@@ -60,6 +61,7 @@ type Lab struct {
 
 	links map[string]string // zone's name, or "internet", to the gateway's link
 	ports int               // of the switch, so far
+	asked int               // questions, so far
 }
 
 // population says who lives in the zones: every device of the file, a stranger in
@@ -303,29 +305,39 @@ const gatewayName = "gw"
 // clientLink is the name of every client's port.
 const clientLink = "eth0"
 
-// AddClient makes another machine in a zone and plugs it in. It gets no address by
-// itself.
-func (l *Lab) AddClient(name string, zone *model.Zone) (*Client, error) {
+// AddClient makes another machine in a zone, with a MAC address that nobody knows and
+// an IP address that nobody gave it.
+func (l *Lab) AddClient(name string, zone *model.Zone, addr netip.Addr) (*Client, error) {
 	c := stranger(name, zone, len(l.Clients))
 	h, err := l.World.NewHost(name)
 	if err != nil {
 		return nil, err
 	}
-	c.Host = h
+	c.Host, c.Addr = h, addr
 	if err := l.plugIn(c); err != nil {
+		return nil, err
+	}
+	err = c.IP(fmt.Sprintf("addr add %s/%d dev %s\nroute add default via %s", addr, zone.Subnet.Bits(), clientLink, zone.Gateway))
+	if err != nil {
 		return nil, err
 	}
 	l.Clients = append(l.Clients, c)
 	return c, l.World.register()
 }
 
+// Client returns the client of that name, or nil.
+func (l *Lab) Client(name string) *Client {
+	i := slices.IndexFunc(l.Clients, func(c *Client) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return l.Clients[i]
+}
+
 // wireInternet builds the world outside: a router with the uplink's network on one
 // side and another network behind it, and a machine in each.
 func (l *Lab) wireInternet() error {
-	inet, err := l.uplinkNet()
-	if err != nil {
-		return err
-	}
+	inet := l.internetAddr()
 	for _, h := range []*Host{l.Internet, l.Outside} {
 		if err := l.plug(h, clientLink, "", model.Internet); err != nil {
 			return err
@@ -347,18 +359,14 @@ func (l *Lab) wireInternet() error {
 	return l.Internet.Sysctl("net/ipv4/ip_forward", "1")
 }
 
-// uplinkNet is the internet router's address: what a static uplink names as its
+// internetAddr is the internet router's address: what a static uplink names as its
 // gateway, or the lab's own choice.
-func (l *Lab) uplinkNet() (netip.Prefix, error) {
+func (l *Lab) internetAddr() netip.Prefix {
 	u := l.Config.Uplink
 	if u == nil || u.IPv4.Mode != model.ModeStatic {
-		return internetNet, nil
+		return internetNet
 	}
-	p := netip.PrefixFrom(u.IPv4.Gateway, u.IPv4.Address.Bits())
-	if !p.IsValid() || !p.Masked().Contains(u.IPv4.Address.Addr()) {
-		return netip.Prefix{}, fmt.Errorf("the lab cannot play the gateway %s of the uplink %s: it is not on that network", u.IPv4.Gateway, u.IPv4.Address)
-	}
-	return p, nil
+	return netip.PrefixFrom(u.IPv4.Gateway, u.IPv4.Address.Bits())
 }
 
 // OutsideAddr is the address of the machine on the uplink's network.

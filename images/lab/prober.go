@@ -25,7 +25,8 @@ type Shot struct {
 	UID    int              // for the gateway: the user who sends
 	MAC    net.HardwareAddr // source; nil: the sender's own
 	Packet probe.Packet     // its token is filled in
-	Size   int              // of fragments, in bytes; 0: whole
+	Cut    int              // bytes of payload in the first of two fragments; 0: whole
+	Tail   bool             // only the second fragment is sent
 }
 
 // Hit is what became of a shot.
@@ -188,7 +189,7 @@ func (p *Prober) sighted(host string, s probe.Sighting) {
 	defer p.mu.Unlock()
 	f := p.flights[s.Token]
 	// Answers and errors may quote a packet without being it.
-	if f == nil || s.Proto != f.proto || s.Type != f.icmp {
+	if f == nil || s.Proto != f.proto || s.Type != f.icmp && !s.Later {
 		return
 	}
 	f.at[host] = true
@@ -299,6 +300,10 @@ func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits 
 		defer p.mu.Unlock()
 		return fmt.Errorf("%d of %d packets did not reach the gateway: %w", lost(), len(round), err)
 	}
+	// A borrowed MAC address has taught the switch the wrong port.
+	if err := p.introduceAgain(); err != nil {
+		return err
+	}
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
@@ -335,8 +340,12 @@ func (p *Prober) send(s Shot) (refused bool, err error) {
 		src = w.MAC
 	}
 	parts := [][]byte{ip}
-	if s.Size > 0 {
-		parts = probe.Fragments(ip, s.Size)
+	if s.Cut > 0 {
+		two := probe.Fragments(ip, s.Cut)
+		parts = two[:]
+		if s.Tail {
+			parts = two[1:]
+		}
 	}
 	for _, part := range parts {
 		if err := w.Send(src, w.gateway, part); err != nil {
@@ -423,10 +432,40 @@ func (l *Lab) forgetConnections() error {
 	return nil
 }
 
+// introductions are the questions that everybody asks to become known.
+func (p *Prober) introductions() (list []introduction) {
+	l := p.lab
+	for _, c := range l.Clients {
+		if c.Addr.IsValid() {
+			list = append(list, introduction{p.wires[c.Host], c.Addr, c.Zone.Gateway})
+		}
+	}
+	if l.Uplink.IsValid() {
+		list = append(list, introduction{p.wires[l.Outside], l.OutsideAddr(), l.Uplink.Addr()},
+			introduction{p.wires[l.Internet], l.internetAddr().Addr(), l.Uplink.Addr()})
+	}
+	return list
+}
+
+type introduction struct {
+	*wire
+	who, to netip.Addr
+}
+
+func (p *Prober) introduceAgain() error {
+	for _, i := range p.introductions() {
+		if err := i.AskForMAC(i.who, i.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // introduce makes every host with an address ask for the gateway's MAC address,
 // from which the gateway learns theirs. (Their kernels would not ask if they knew
-// it already, and only make sure of it after five seconds.) A packet would otherwise wait for an answer
-// to the gateway's own question, and a fence could overtake it.
+// it already, and only make sure of it after five seconds.) A packet would
+// otherwise wait for an answer to the gateway's own question, and a fence could
+// overtake it.
 func (p *Prober) introduce(ctx context.Context) error {
 	l := p.lab
 	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(l.Gateway.net.Fd()), Groups: 1 << (unix.RTNLGRP_NEIGH - 1)})
@@ -436,47 +475,56 @@ func (p *Prober) introduce(ctx context.Context) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	want := make(map[string]bool)
-	greet := func(h *Host, addr, gateway netip.Addr) error {
-		want[addr.String()] = true
-		return p.wires[h].AskForMAC(addr, gateway)
-	}
-	for _, c := range l.Clients {
-		if c.Addr.IsValid() {
-			if err := greet(c.Host, c.Addr, c.Zone.Gateway); err != nil {
-				return err
-			}
-		}
-	}
-	if l.Uplink.IsValid() {
-		inet, err := l.uplinkNet()
-		if err != nil {
-			return err
-		}
-		err = errors.Join(greet(l.Outside, l.OutsideAddr(), l.Uplink.Addr()), greet(l.Internet, inet.Addr(), l.Uplink.Addr()))
-		if err != nil {
-			return err
-		}
+	if err := p.introduceAgain(); err != nil {
+		return err
 	}
 	for {
 		known, err := l.neighbours()
 		if err != nil {
 			return err
 		}
-		for a := range known {
-			delete(want, a)
+		var missing []netip.Addr
+		for _, i := range p.introductions() {
+			if !known[i.who] {
+				missing = append(missing, i.who)
+			}
 		}
-		if len(want) == 0 {
+		if len(missing) == 0 {
 			return nil
 		}
 		if _, _, err := conn.Receive(); err != nil {
-			return errors.Join(fmt.Errorf("the gateway never learnt the MAC addresses of %v", mapKeys(want)), ctx.Err())
+			return errors.Join(fmt.Errorf("the gateway never learnt the MAC addresses of %v", missing), ctx.Err())
 		}
 	}
 }
 
+// LinkLocal returns the IPv6 address that the kernel gave the gateway's link to a
+// party by itself.
+func (l *Lab) LinkLocal(party string) (a netip.Addr, err error) {
+	err = l.Gateway.Do(func() error {
+		ifi, err := net.InterfaceByName(l.Link(party))
+		if err != nil {
+			return err
+		}
+		addrs, err := ifi.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, n := range addrs {
+			if ip, ok := netip.AddrFromSlice(n.(*net.IPNet).IP); ok && ip.Is6() && ip.IsLinkLocalUnicast() {
+				a = ip
+			}
+		}
+		return nil
+	})
+	if err == nil && !a.IsValid() {
+		a = netip.MustParseAddr("fe80::1")
+	}
+	return a, err
+}
+
 // neighbours returns the addresses whose MAC addresses the gateway knows.
-func (l *Lab) neighbours() (map[string]bool, error) {
+func (l *Lab) neighbours() (map[netip.Addr]bool, error) {
 	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(l.Gateway.net.Fd())})
 	if err != nil {
 		return nil, err
@@ -486,10 +534,13 @@ func (l *Lab) neighbours() (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := make(map[string]bool)
+	known := make(map[netip.Addr]bool)
 	for _, n := range list {
-		if n.Attributes != nil && len(n.Attributes.LLAddress) == 6 {
-			known[n.Attributes.Address.String()] = true
+		if n.Attributes == nil || len(n.Attributes.LLAddress) != 6 {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(n.Attributes.Address); ok {
+			known[a.Unmap()] = true
 		}
 	}
 	return known, nil

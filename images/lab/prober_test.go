@@ -38,6 +38,7 @@ func bare(t *testing.T, w *World) *Lab {
 		c.Addr = z.Gateway.Next()
 		l.Clients = append(l.Clients, c)
 	}
+	t.Cleanup(l.Close)
 	if err := l.build(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestProberSeesWhatArrivesAndWhatDoesNot(t *testing.T) {
 		)
 	}
 	fragmented := shot(red.Host, red.Addr, blue.Addr, probe.UDP)
-	fragmented.Packet.Pad, fragmented.Size = 100, 64
+	fragmented.Packet.Pad, fragmented.Cut = 100, 64
 	shots = append(shots, fragmented)
 
 	everything := make([]Hit, 0, len(shots))

@@ -57,7 +57,7 @@ type Packet struct {
 	Type     uint8  // ICMP
 	Flags    uint8  // TCP; zero is a scan of its own (NULL)
 	TTL      uint8  // 0: 64
-	Pad      int    // bytes of padding before the token, to make large packets
+	Pad      int    // bytes of padding, to make large packets
 	Token    Token
 }
 
@@ -88,7 +88,11 @@ func (p Packet) Bytes() []byte {
 
 // transport returns what follows the IP header.
 func (p Packet) transport() []byte {
-	payload := p.Token.append(make([]byte, p.Pad))
+	payload := p.Token.append(nil)
+	if p.Pad > 0 {
+		// At both ends: the edge of a fragment may cut one of them in two.
+		payload = p.Token.append(append(payload, make([]byte, p.Pad)...))
+	}
 	var b []byte
 	switch p.Proto {
 	case TCP:
@@ -176,26 +180,25 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// Fragments cuts an IPv4 packet into fragments of at most size bytes of payload
-// each, RFC 791 section 3.2. Size is rounded down to a multiple of 8, at least 8.
-func Fragments(ip []byte, size int) [][]byte {
+// Fragments cuts an IPv4 packet in two, the first with size bytes of payload, RFC
+// 791 section 3.2. Size is rounded down to a multiple of 8, at least 8.
+func Fragments(ip []byte, size int) [2][]byte {
 	size = max(size&^7, 8)
 	body := ip[20:]
-	var out [][]byte
-	for off := 0; off < len(body); off += size {
-		end := min(off+size, len(body))
-		f := append(bytes.Clone(ip[:20]), body[off:end]...)
-		field := uint16(off / 8)
-		if end < len(body) {
-			field |= 0x2000 // more fragments
-		}
-		binary.BigEndian.PutUint16(f[2:], uint16(len(f)))
-		binary.BigEndian.PutUint16(f[6:], field)
-		f[10], f[11] = 0, 0
-		binary.BigEndian.PutUint16(f[10:], checksum(f[:20]))
-		out = append(out, f)
+	const moreFragments = 0x2000
+	return [2][]byte{
+		fragment(ip[:20], body[:size], moreFragments),
+		fragment(ip[:20], body[size:], uint16(size/8)),
 	}
-	return out
+}
+
+func fragment(header, body []byte, field uint16) []byte {
+	f := append(bytes.Clone(header), body...)
+	binary.BigEndian.PutUint16(f[2:], uint16(len(f)))
+	binary.BigEndian.PutUint16(f[6:], field)
+	f[10], f[11] = 0, 0
+	binary.BigEndian.PutUint16(f[10:], checksum(f[:20]))
+	return f
 }
 
 // Seen is what could be read of a packet that carries a token.
@@ -204,6 +207,7 @@ type Seen struct {
 	Src, Dst netip.Addr
 	Proto    uint8
 	Type     uint8 // ICMP
+	Later    bool  // not the first fragment: Type is unknown
 }
 
 // Parse looks for a token in an IP packet. A packet that merely quotes or answers
@@ -218,7 +222,8 @@ func Parse(ip []byte) (Seen, bool) {
 	case len(ip) >= 20 && ip[0]>>4 == 4:
 		s.Proto = ip[9]
 		s.Src, s.Dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-		if n := int(ip[0]&15) * 4; s.Proto == ICMP && len(ip) > n {
+		s.Later = binary.BigEndian.Uint16(ip[6:])&0x1fff != 0
+		if n := int(ip[0]&15) * 4; s.Proto == ICMP && len(ip) > n && !s.Later {
 			s.Type = ip[n]
 		}
 	case len(ip) >= 40 && ip[0]>>4 == 6:

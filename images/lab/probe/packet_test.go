@@ -83,11 +83,10 @@ func TestFragmentsMakeUpThePacket(t *testing.T) {
 		if int(ip.FragOffset)*8 != len(body) {
 			t.Errorf("fragment %d has offset %d, want %d", i, ip.FragOffset*8, len(body))
 		}
-		more := ip.Flags&layers.IPv4MoreFragments != 0
-		body = append(body, f[20:]...)
-		if more != (len(body) < len(whole)-20) {
+		if more := ip.Flags&layers.IPv4MoreFragments != 0; more != (i == 0) {
 			t.Errorf("fragment %d says more fragments: %v", i, more)
 		}
+		body = append(body, f[20:]...)
 	}
 	if diff := cmp.Diff(whole[20:], body); diff != "" {
 		t.Errorf("the fragments make up something else (-want +got):\n%s", diff)
