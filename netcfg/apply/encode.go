@@ -78,11 +78,9 @@ type encoder struct {
 	out   []command
 }
 
-// encodeContent returns the messages that add everything in the table but the
-// table itself. Base chains named in keep, which are in the kernel already, are
-// not added, only filled.
-func encodeContent(t *nft.Table, keep map[string]bool) ([]command, error) {
-	e := &encoder{table: t.Name, sets: make(map[string]*nft.Set)}
+// content adds everything in the table but the table itself. Base chains that are
+// present already are only filled.
+func (e *encoder) content(t *nft.Table, present map[string]bool) error {
 	for _, name := range t.Counters {
 		e.counter(name)
 	}
@@ -92,7 +90,7 @@ func encodeContent(t *nft.Table, keep map[string]bool) ([]command, error) {
 	}
 	// All chains come before what jumps to them: rules and elements.
 	for _, c := range t.OrderedChains() {
-		if !keep[c.Name] {
+		if !present[c.Name] {
 			e.chain(c)
 		}
 	}
@@ -102,11 +100,11 @@ func encodeContent(t *nft.Table, keep map[string]bool) ([]command, error) {
 	for _, c := range t.OrderedChains() {
 		for i, r := range c.Rules {
 			if err := e.rule(c.Name, i, r); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return e.out, nil
+	return nil
 }
 
 func (e *encoder) add(typ, flags uint16, a attrs, what string, args ...any) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 
@@ -84,7 +85,7 @@ func (r *Rulesets) Load(t *nft.Table) (LoadedRuleset, error) {
 	text := t.Digest()
 	for range loadAttempts {
 		err := r.replace(t)
-		if errors.Is(err, errGenerationChanged) {
+		if errors.Is(err, errGenerationChanged) || errors.Is(err, errStartOver) {
 			continue
 		}
 		if err != nil {
@@ -96,9 +97,13 @@ func (r *Rulesets) Load(t *nft.Table) (LoadedRuleset, error) {
 	return LoadedRuleset{}, fmt.Errorf("load table %s: somebody else changed rulesets %d times meanwhile", t.Name, loadAttempts)
 }
 
+// errStartOver says that a load is prepared and has to be done now.
+var errStartOver = errors.New("start over")
+
 // replace replaces the table and reads back what the kernel made of it. If anybody
 // changes a ruleset meanwhile it returns errGenerationChanged: what was read
-// might not be what was loaded.
+// might not be what was loaded. If a base chain is in the way of one of the same name, it
+// loads the new one by another name and returns errStartOver.
 func (r *Rulesets) replace(t *nft.Table) error {
 	r.seen = false
 	before, err := r.nl.generation()
@@ -110,13 +115,16 @@ func (r *Rulesets) replace(t *nft.Table) error {
 		return err
 	}
 	keep := keepable(old, t)
-	batch := append([]command{encodeTable(t.Name)}, encodeRemoval(t, old, keep)...)
-	added, err := encodeContent(t, keep)
+	t, again := evade(t, old, keep)
+	batch, err := encodeReplacement(t, old, keep)
 	if err != nil {
 		return err
 	}
-	if err := r.nl.commit(append(batch, added...), before); err != nil {
+	if err := r.nl.commit(batch, before); err != nil {
 		return err
+	}
+	if again {
+		return errStartOver
 	}
 	after, err := r.look()
 	if err == nil && after != nextGeneration(before) {
@@ -209,22 +217,62 @@ func (r *Rulesets) remove() error {
 
 // keepable returns the names of the base chains that stay, emptied and filled anew,
 // because they are in the kernel just as wanted.
-//
-// They must stay. A new base chain takes its place at the hook with the policy accept,
-// and its own policy a moment after its rules; and the old one of that name must
-// have gone before. In between an unwanted packet would pass.
 func keepable(old contents, t *nft.Table) map[string]bool {
 	keep := make(map[string]bool)
 	for _, c := range t.Chains {
 		if c.Hook == nil {
 			continue
 		}
-		i := slices.IndexFunc(old.chains, func(o oldChain) bool { return o.name == c.Name })
-		if i >= 0 && old.chains[i].is(c.Hook) {
+		if o := old.chain(c.Name); o != nil && o.is(c.Hook) {
 			keep[c.Name] = true
 		}
 	}
 	return keep
+}
+
+// evade returns the table with another name for each base chain that drops by policy and
+// whose name is taken by a chain that cannot stay, and true if there is any.
+//
+// A new base chain is at its hook with the policy accept until the kernel, going
+// through a transaction that is in force already, comes to it and sets the policy
+// (net/netfilter/nf_tables_api.c, nf_tables_commit). To stay closed, the new chain must
+// come before the removal of the old one, so that the old one, empty but with its
+// policy, is there as long as it takes. And that two chains of one name do not allow.
+// Without this over 100 packets of 700,000 passed in 200 reloads that should not have.
+func evade(t *nft.Table, old contents, keep map[string]bool) (*nft.Table, bool) {
+	taken := func(name string) bool { return old.chain(name) != nil }
+	inTheWay := func(c nft.Chain) bool { return c.Hook != nil && c.Hook.Drop && !keep[c.Name] && taken(c.Name) }
+	if !slices.ContainsFunc(t.Chains, inTheWay) {
+		return t, false
+	}
+	evading := *t
+	evading.Chains = slices.Clone(t.Chains)
+	for i := range evading.Chains {
+		c := &evading.Chains[i]
+		if !inTheWay(*c) {
+			continue
+		}
+		for n := 0; taken(c.Name) || slices.ContainsFunc(t.Chains, func(o nft.Chain) bool { return o.Name == c.Name }); n++ {
+			c.Name = fmt.Sprintf("next%d", n)
+		}
+	}
+	return &evading, true
+}
+
+// encodeReplacement returns the transaction that puts a table into the place of what
+// there is. It begins with the base chains that are not there by name: see evade.
+func encodeReplacement(t *nft.Table, old contents, keep map[string]bool) ([]command, error) {
+	e := &encoder{table: t.Name, sets: make(map[string]*nft.Set)}
+	present := maps.Clone(keep)
+	e.out = append(e.out, encodeTable(t.Name))
+	for _, c := range t.OrderedChains() {
+		if c.Hook != nil && old.chain(c.Name) == nil {
+			e.chain(c)
+			present[c.Name] = true
+		}
+	}
+	e.out = append(e.out, encodeRemoval(t, old, keep)...)
+	return e.out, e.content(t, present)
 }
 
 // encodeRemoval removes what the table holds, but for base chains to keep and for

@@ -276,6 +276,17 @@ func TestLoadsWhileOthersChangeRulesets(t *testing.T) {
 // TestNothingPassesDuringReload floods a box that forwards with datagrams that no rule
 // allows, while tables replace each other. Not one may come through.
 func TestNothingPassesDuringReload(t *testing.T) {
+	t.Run("same base chains", func(t *testing.T) {
+		testNothingPasses(t, 200, gate("red"), gate("blue"))
+	})
+	t.Run("other base chains", func(t *testing.T) {
+		red, blue := gate("red"), gate("blue")
+		blue.Chains[1].Hook.Priority = 7
+		testNothingPasses(t, 50, red, blue)
+	})
+}
+
+func testNothingPasses(t *testing.T, reloads int, tables ...*nft.Table) {
 	outside, box, inside := nstest.New(t), nstest.New(t), nstest.New(t)
 	nstest.Veth(t, outside, "eth0", box, "wan")
 	nstest.Veth(t, inside, "eth0", box, "lan")
@@ -292,7 +303,6 @@ func TestNothingPassesDuringReload(t *testing.T) {
 	nstest.Exec(t, box, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 	r := openRulesets(t, box)
-	tables := []*nft.Table{gate("red"), gate("blue")}
 	mustLoad(t, r, tables[0])
 
 	var allowed, forbidden *net.UDPConn
@@ -306,8 +316,8 @@ func TestNothingPassesDuringReload(t *testing.T) {
 	stop := make(chan struct{})
 	flood(t, outside, &background, "198.51.100.1:8", stop, sent)
 
-	for i := range 200 {
-		mustLoad(t, r, tables[i%2])
+	for i := range reloads {
+		mustLoad(t, r, tables[(i+1)%len(tables)])
 	}
 	// The way is open for what is allowed, so that nothing passing means something.
 	nstest.Run(t, outside, func() { sendDatagrams(t, "198.51.100.1:7", 1) })
@@ -323,7 +333,7 @@ func TestNothingPassesDuringReload(t *testing.T) {
 	if sent.Load() == 0 || passed.Load() != 0 {
 		t.Errorf("%d of %d forbidden datagrams passed", passed.Load(), sent.Load())
 	}
-	t.Logf("sent %d datagrams during 200 reloads", sent.Load())
+	t.Logf("sent %d datagrams during %d reloads", sent.Load(), reloads)
 }
 
 // gate is a table that lets datagrams to port 7 through. Its chains and sets have

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -21,16 +22,20 @@ var errGenerationChanged = errors.New("rulesets have changed meanwhile")
 // transaction. The kernel answers once for each message that it refuses.
 const replyBuffer = 4 << 20
 
-// Attributes of the batch and of its messages that package unix does not have.
+// batchFrame is room in bytes for what stands before and after the commands of a
+// transaction.
+const batchFrame = 256
+
+// datagramSize is more than the kernel puts into one datagram of answers, in bytes.
+const datagramSize = 64 << 10
+
+// Numbers that package unix does not have.
 const (
-	nfnlBatchGenID   = 1   // include/uapi/linux/netfilter/nfnetlink.h
-	nftChainBinding  = 0x4 // NFT_CHAIN_BINDING: the chain is part of a rule
-	sizeofNfGenMsg   = 4   // struct nfgenmsg
-	setAnonymous     = 0x1 // NFT_SET_ANONYMOUS: the set is part of a rule
-	nlmsgErrorHeader = 4   // bytes of errno in struct nlmsgerr
-	nlmAlign         = 4   // NLMSG_ALIGNTO
-	chainBase        = 0x1 // NFT_CHAIN_BASE, the only flag of a chain of ours
-	receiveSize      = 1 << 16
+	nfnlBatchGenID  = 1   // enum nfnl_batch_attributes: include/uapi/linux/netfilter/nfnetlink.h
+	nftChainBase    = 0x1 // enum nft_chain_flags; the only one of chains of ours
+	nftChainBinding = 0x4 // the chain is part of a rule
+	sizeofNfGenMsg  = 4   // struct nfgenmsg
+	sizeofErrno     = 4   // at the start of struct nlmsgerr
 )
 
 // nfnetlink speaks the kernel's language for tables of family inet.
@@ -103,7 +108,7 @@ func (n *nfnetlink) commit(batch []command, generation uint32) error {
 	defer conn.Close()
 	// The transaction is one write, and a socket refuses writes longer than its buffer
 	// with EMSGSIZE. The kernel doubles the number, for its own needs.
-	if err := conn.SetWriteBuffer(bytes + receiveSize); err != nil {
+	if err := conn.SetWriteBuffer(bytes + batchFrame); err != nil {
 		return fmt.Errorf("set send buffer: %w", err)
 	}
 	if err := conn.SetReadBuffer(replyBuffer); err != nil {
@@ -125,7 +130,7 @@ func replies(conn *netlink.Conn, batch []command, firstSequence uint32) error {
 	}
 	var failed error
 	acknowledged := false
-	buf := make([]byte, receiveSize)
+	buf := make([]byte, datagramSize)
 	for {
 		var n int
 		var rerr error
@@ -169,20 +174,20 @@ func refused(batch []command, index int, errno unix.Errno) error {
 }
 
 // errorMessages yields sequence number and errno of each NLMSG_ERROR in a datagram.
-func errorMessages(b []byte) func(yield func(uint32, unix.Errno) bool) {
+func errorMessages(b []byte) iter.Seq2[uint32, unix.Errno] {
 	return func(yield func(uint32, unix.Errno) bool) {
 		for len(b) >= unix.SizeofNlMsghdr {
 			length := int(binary.NativeEndian.Uint32(b))
 			if length < unix.SizeofNlMsghdr || length > len(b) {
 				return
 			}
-			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR && length >= unix.SizeofNlMsghdr+nlmsgErrorHeader {
+			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR && length >= unix.SizeofNlMsghdr+sizeofErrno {
 				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
 				if !yield(binary.NativeEndian.Uint32(b[8:]), errno) {
 					return
 				}
 			}
-			b = b[min(len(b), (length+nlmAlign-1)&^(nlmAlign-1)):]
+			b = b[min(len(b), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
 		}
 	}
 }
@@ -221,7 +226,7 @@ func (n *nfnetlink) list(typ uint16, table string, more func(*attrs)) ([]netlink
 	})
 }
 
-// hasTable says whether the table is there, and returns its message.
+// getTable says whether the table is there, and returns the kernel's message about it.
 func (n *nfnetlink) getTable(table string) (msg netlink.Message, exists bool, err error) {
 	var a attrs
 	a.string(unix.NFTA_TABLE_NAME, table)
@@ -260,6 +265,16 @@ type oldObject struct {
 	name      string
 	kind      uint32
 	annotated bool // has a comment
+}
+
+// chain returns the chain of that name, or nil.
+func (c contents) chain(name string) *oldChain {
+	for i := range c.chains {
+		if c.chains[i].name == name {
+			return &c.chains[i]
+		}
+	}
+	return nil
 }
 
 // is reports whether the chain is as a base chain of ours with that hook would be.
@@ -307,7 +322,7 @@ func (c *contents) addChain(o object) {
 		name:   o.string(unix.NFTA_CHAIN_NAME),
 		typ:    o.string(unix.NFTA_CHAIN_TYPE),
 		policy: o.uint32(unix.NFTA_CHAIN_POLICY),
-		odd:    o[nftaChainUserdata] != nil || o[unix.NFTA_CHAIN_COUNTERS] != nil || flags&^chainBase != 0,
+		odd:    o[nftaChainUserdata] != nil || o[unix.NFTA_CHAIN_COUNTERS] != nil || flags&^nftChainBase != 0,
 	}
 	for typ, data := range attributes(o[unix.NFTA_CHAIN_HOOK]) {
 		chain.base = true
@@ -324,7 +339,7 @@ func (c *contents) addChain(o object) {
 }
 
 func (c *contents) addSet(o object) {
-	if o.uint32(unix.NFTA_SET_FLAGS)&setAnonymous == 0 { // others go with their rule
+	if o.uint32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS == 0 { // others go with their rule
 		c.sets = append(c.sets, o.string(unix.NFTA_SET_NAME))
 	}
 }

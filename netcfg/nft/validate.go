@@ -486,6 +486,9 @@ func (v *validator) match(k *known, m Match) {
 	if (m.Op == AnyBit || m.Op == NoBit) && m.Value.Uint() == 0 {
 		v.errorf("%s: no bits to look for", m.Field)
 	}
+	if t == TCPFlag && (m.Mask.Uint() == 0xff || m.Op >= AnyBit && m.Value.Uint() == 0xff) {
+		v.errorf("%s: a mask of all bits", m.Field) // nft leaves it out, and prints numbers then
+	}
 	if bits := m.Value.Uint(); m.Op <= Ne && m.Mask == "" && bitmask[t] && bits&(bits-1) != 0 {
 		v.errorf("%s: several bits can only be compared by AnyBit, NoBit or with a mask", m.Field)
 	}
@@ -525,8 +528,6 @@ func (v *validator) mask(t Type, m Match) {
 		v.errorf("%s: mask of %d bytes", m.Field, len(m.Mask))
 	case m.Value.Uint()&^m.Mask.Uint() != 0:
 		v.errorf("%s: value %s has bits outside of mask %s", m.Field, format(t, m.Value), format(t, m.Mask))
-	case t == TCPFlag && m.Mask.Uint() == 0xff:
-		v.errorf("%s: a mask of all bits", m.Field)
 	case t == TCPFlag && m.Value.Uint() == 0:
 		v.errorf("%s: for masked bits that are none there is the operation NoBit", m.Field)
 	}

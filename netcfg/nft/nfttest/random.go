@@ -247,13 +247,14 @@ func (g *generator) addRule(c *nft.Chain, jumps bool) {
 	}
 }
 
-// merges reports whether nft would make one comparison out of several when it loads
-// the text, and so move them to one place: those with both ports.
+// merges reports whether nft, when it loads the text, would make one comparison out of
+// several, those with both ports. It moves them to one place, and for != makes another
+// meaning of them: not (port A and port B). Our encoder does neither.
 func merges(stmts []nft.Stmt) bool {
 	n := 0
 	for _, s := range stmts {
 		m, ok := s.(nft.Match)
-		if ok && m.Op == nft.Eq && (m.Field == nft.ThSport || m.Field == nft.ThDport) {
+		if ok && m.Op <= nft.Ne && (m.Field == nft.ThSport || m.Field == nft.ThDport) {
 			n++
 		}
 	}
