@@ -19,7 +19,7 @@ func (a *app) applyCommand() *cobra.Command {
 fails, everything is as before. A FILE of "-" is standard input.
 
 ` + exitHelp,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args[0], c) },
 	}
 	cmd.Flags().StringVar(&c.Author, "author", author(), "who wants the change, for the history")

@@ -20,7 +20,7 @@ with its place and what to do about it; then the tests that the file itself
 contains. The last line sums up. A FILE of "-" is standard input.
 
 ` + exitHelp,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
 		RunE: func(_ *cobra.Command, args []string) error { return a.check(args[0]) },
 	}
 }

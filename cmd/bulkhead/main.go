@@ -151,3 +151,11 @@ func wrapArgs(cmd *cobra.Command) {
 }
 
 func (a *app) client() *api.Client { return api.NewClient(a.socket) }
+
+// completeFiles offers configuration files where one is expected.
+func completeFiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+}

@@ -23,7 +23,7 @@ Without --from the running netcfgd is asked, which knows the box as it is. With
 that they name is there. A FILE of "-" is standard input.
 
 ` + exitHelp,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), from, args[0]) },
 	}
 	cmd.Flags().StringVar(&from, "from", "", "compare with this `file` instead of the running box")

@@ -21,7 +21,7 @@ outcome. A test that fails names the rule that decided. A FILE of "-" is standar
 input.
 
 ` + exitHelp,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
 		RunE: func(_ *cobra.Command, args []string) error { return a.test(args[0]) },
 	}
 }

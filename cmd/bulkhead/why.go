@@ -10,6 +10,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/model"
 )
 
 func (a *app) whyCommand() *cobra.Command {
@@ -28,12 +29,40 @@ The exit code is 0 if all of it is allowed, and 1 if any of it is denied.
 		Example: `  bulkhead why tv nas smb
   bulkhead why --file home.yaml guest internet tcp/443`,
 		Args: cobra.ExactArgs(3),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return a.names(file, len(args)), cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.why(cmd.Context(), file, args[0], args[1], args[2])
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "answer from this `file`; without it, netcfgd is asked")
 	return cmd
+}
+
+// names are the endpoints of a file, or its protocols for the third argument.
+func (a *app) names(file string, arg int) []string {
+	cfg, _, err := a.parse(file)
+	if err != nil || arg > 2 {
+		return nil
+	}
+	var names []string
+	if arg == 2 {
+		for _, p := range cfg.Protocols {
+			names = append(names, p.Name)
+		}
+		return append(append(names, model.CatalogueNames()...), "any")
+	}
+	for _, z := range cfg.Zones {
+		names = append(names, z.Name)
+	}
+	for _, d := range cfg.Devices {
+		names = append(names, d.Name)
+	}
+	for _, g := range cfg.Groups {
+		names = append(names, g.Name)
+	}
+	return append(names, model.Internet, model.Box)
 }
 
 func (a *app) why(ctx context.Context, file, from, to, protocol string) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 
 	"bulkhead/netcfg/api"
@@ -197,6 +198,7 @@ func (r *Reconciler) Why(_ context.Context, from, to, protocol string) (*api.Why
 // Plan implements [api.Backend].
 func (r *Reconciler) Plan(ctx context.Context, f api.File) (p *api.Plan, err error) {
 	ask := r.do(ctx, func() { p, _, err = r.preview(f, r.o.Wall()) })
+	debug.FreeOSMemory() // see Apply
 	if ask != nil {
 		return nil, ask
 	}
@@ -206,6 +208,9 @@ func (r *Reconciler) Plan(ctx context.Context, f api.File) (p *api.Plan, err err
 // Apply implements [api.Backend].
 func (r *Reconciler) Apply(ctx context.Context, c api.Change) (p *api.Plan, err error) {
 	ask := r.do(ctx, func() { p, err = r.apply(c) })
+	// Reading 5,000 rules takes 50 MB for a moment. The box has little memory, and
+	// the next change may be months away.
+	debug.FreeOSMemory()
 	if ask != nil {
 		return nil, ask
 	}

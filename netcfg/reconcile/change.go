@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -53,6 +54,9 @@ func (r *Reconciler) policyBefore() *policy.Policy {
 
 // apply puts a file into force, or leaves everything as it was.
 func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
+	if r.o.NoState != nil {
+		return nil, fmt.Errorf("nothing can be confirmed, as it would not survive a reboot: %w", r.o.NoState)
+	}
 	// Whoever applies a configuration says with it that the clock is right.
 	high := r.clock.high
 	r.clock.reset()
@@ -78,7 +82,7 @@ func (r *Reconciler) tryAndKeep(c api.Change) (*api.Plan, error) {
 	}, func() error {
 		r.target, r.confirmed, r.rescued = old, waiting, rescued
 		r.round()
-		return news(r.last.errs, before)
+		return errors.Join(news(r.last.errs, before)...)
 	})
 	if err != nil {
 		r.o.Log.Error("change undone", "author", c.Author, "err", err)
@@ -97,14 +101,14 @@ func (r *Reconciler) try(t target, before []string) error {
 	if out.unloaded {
 		return out.err()
 	}
-	return news(out.errs, before)
+	return errors.Join(news(out.errs, before)...)
 }
 
 // news are the errors whose texts are not among those before.
-func news(errs []error, before []string) error {
-	return errors.Join(slices.DeleteFunc(slices.Clone(errs), func(err error) bool {
+func news(errs []error, before []string) []error {
+	return slices.DeleteFunc(slices.Clone(errs), func(err error) bool {
 		return slices.Contains(before, err.Error())
-	})...)
+	})
 }
 
 // kept makes the target that was on trial the confirmed one.

@@ -69,6 +69,7 @@ type Options struct {
 	Conntrack conntrack
 	Counters  counters
 	Store     *txn.Store
+	NoState   error            // Store does not survive a reboot, for this reason: nothing may be confirmed
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger

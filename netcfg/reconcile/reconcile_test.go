@@ -228,7 +228,7 @@ func newBox(t *testing.T) *box {
 	dir := t.TempDir()
 	b := &box{t: t, kernel: newKernel(), conntrack: new(fakeConntrack),
 		run: filepath.Join(dir, "run"), state: filepath.Join(dir, "state")}
-	b.setClock(begin.Sub(time.Now()))
+	b.setClock(time.Until(begin))
 	if err := os.MkdirAll(b.run, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -324,6 +324,22 @@ func TestBrokenConfirmedFileClosesTheRealKernel(t *testing.T) {
 	}
 }
 
+func TestBoxWithoutAPlaceForStateIsClosedAndSaysWhy(t *testing.T) {
+	l := newLab(t)
+	if err := os.WriteFile(filepath.Join(l.dir, "state"), nil, 0o600); err != nil { // no directory can be there
+		t.Fatal(err)
+	}
+	l.start()
+	s := l.status()
+	if s.Mode != api.Closed || !strings.HasPrefix(s.Reason, "the state directory cannot be used: ") || l.forwarding() != "0" {
+		t.Errorf("status %+v", s)
+	}
+	_, err := l.client.Apply(t.Context(), api.Change{File: api.File{Name: "home.yaml", Data: []byte(home)}})
+	if err == nil || !strings.HasPrefix(err.Error(), "nothing can be confirmed") {
+		t.Errorf("apply: got %v", err)
+	}
+}
+
 func TestServicesFindTheirFilesAndNobodyElseDoes(t *testing.T) {
 	l := newLab(t)
 	l.start()

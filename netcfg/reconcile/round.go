@@ -222,8 +222,8 @@ func (r *Reconciler) after(out *outcome) {
 
 // note records drift, and what to fall back on in the worst case.
 func (r *Reconciler) note(out *outcome) {
-	for _, err := range out.errs {
-		r.o.Log.Error("round", "err", err)
+	for _, err := range news(out.errs, texts(r.last.errs)) {
+		r.o.Log.Error("trouble", "err", err) // once; the status shows it as long as it lasts
 	}
 	if len(out.errs) > 0 || out.result == nil {
 		r.settled = state.State{}

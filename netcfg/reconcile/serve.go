@@ -59,11 +59,9 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
 		Console: console(p.Console), Wall: time.Now, WatchFile: WatchFile,
 	}
-	r, err := o.open(p)
+	r, err := o.open(p, private)
 	if err != nil {
-		// Without a place for state there is nothing to go by. The box is closed
-		// all the same, before the process gives up and is started again.
-		fmt.Fprintf(o.Console, "bulkhead: CLOSED, nothing is forwarded: %v\n", err)
+		// The box is closed before the process gives up and is started again.
 		return errors.Join(err, New(o).lockDown())
 	}
 	listener, err := api.Listen(p.Run)
@@ -83,18 +81,22 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	return g.Wait()
 }
 
-// open completes the options with what is on disk.
-func (o Options) open(p Paths) (*Reconciler, error) {
-	var err error
-	if o.Store, err = txn.Open(filepath.Join(p.State, "netcfgd")); err != nil {
-		return nil, fmt.Errorf("open the state directory: %w", err)
-	}
-	if p.Provided != "" {
-		if o.Provided, err = readProvided(p.Provided); err != nil {
+// open completes the options with what is on disk. A state directory that cannot be
+// used is no reason to be gone: the box is closed then, and says why.
+func (o Options) open(p Paths, private string) (*Reconciler, error) {
+	o.Store, o.NoState = txn.Open(filepath.Join(p.State, "netcfgd"))
+	if o.NoState != nil {
+		var err error
+		if o.Store, err = txn.Open(filepath.Join(private, "state")); err != nil {
 			return nil, err
 		}
 	}
-	return New(o), nil
+	if p.Provided == "" {
+		return New(o), nil
+	}
+	var err error
+	o.Provided, err = readProvided(p.Provided)
+	return New(o), err
 }
 
 func readProvided(path string) ([]facts.Provided, error) {

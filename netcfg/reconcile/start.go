@@ -58,6 +58,10 @@ func (r *Reconciler) lockDown() error {
 // load decides what to bring the box to: the confirmed configuration, or, without
 // one that can be used, what keeps the admin zones' way in.
 func (r *Reconciler) load() {
+	if r.o.NoState != nil {
+		r.target = r.rescue(fmt.Sprintf("the state directory cannot be used: %v", r.o.NoState))
+		return
+	}
 	var m mark
 	if err := r.o.Store.Load(clockFile, &m); err == nil {
 		r.clock.high = m.High
