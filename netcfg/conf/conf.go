@@ -12,6 +12,7 @@
 package conf
 
 import (
+	"slices"
 	"time"
 
 	_ "time/tzdata" // the box has no time zone database
@@ -30,6 +31,7 @@ func Parse(file string, data []byte, now time.Time) (*model.Config, diag.List) {
 	d := &decoder{
 		file: file, now: now, ps: ps, cfg: &model.Config{},
 		near:      suggester{left: maxComparisons},
+		unknowns:  make(map[string]*unknown),
 		ports:     make(map[string]*port),
 		endpoints: make(map[string]*endpoint),
 		protocols: make(map[string][]model.Service),
@@ -47,6 +49,32 @@ func Parse(file string, data []byte, now time.Time) (*model.Config, diag.List) {
 	return d.cfg, ps.list(file)
 }
 
+// lost marks sections as broken that are missing and should not be, or that may stand
+// under a top-level key that could not be read. What was declared there is unknown
+// then, and only the one problem is worth telling.
+func (d *decoder) lost(root *node, f *fields) {
+	known := func(name string) bool {
+		return slices.ContainsFunc(tables[""], func(k key) bool { return k.name == name })
+	}
+	unread := false
+	for i, e := range root.keys {
+		if !known(e.key.text) {
+			unread = true
+			if i > 0 { // the key may be an entry of the section before it
+				d.broken[root.keys[i-1].key.text] = true
+			}
+		}
+	}
+	for name := range d.broken {
+		unread = unread || !known(name)
+	}
+	for _, k := range tables[""] {
+		if (unread || k.required) && !f.has(k.name) {
+			d.broken[k.name] = true
+		}
+	}
+}
+
 // decode fills the model. Sections are read in the order in which they lean on each
 // other, whatever their order in the file.
 func (d *decoder) decode(root *node) {
@@ -54,6 +82,7 @@ func (d *decoder) decode(root *node) {
 	if f == nil {
 		return
 	}
+	d.lost(root, f)
 	d.system(f.get("system"))
 	d.readPorts(f)
 	d.readUplink(f.get("internet"), f.key("internet"))
@@ -68,4 +97,5 @@ func (d *decoder) decode(root *node) {
 	d.block(f.get("block"))
 	d.forwards(f.get("forwards"))
 	d.tests(f.get("tests"))
+	d.tellUnknown()
 }

@@ -6,11 +6,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
 
 	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/model"
@@ -170,6 +172,44 @@ func TestNormativeExample(t *testing.T) {
 	}
 }
 
+// Whatever the YAML library counts, a problem must point at its place.
+func TestPositionsAreExact(t *testing.T) {
+	var all [][]byte
+	for _, file := range examples(t) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, data)
+	}
+	for _, file := range badCases(t) {
+		ar, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, section(ar, "config.yaml").Data)
+	}
+	all = append(all, []byte("allow: # größer\n  - {why: 'ärger', name: x}   # ½\n  - why: \"ö\\n\"\n    name: 'it''s'\r\n"))
+	checked := 0
+	for _, data := range all {
+		lines := strings.Split(string(data), "\n")
+		for _, s := range conf.Scalars(data) {
+			checked++
+			want := s.Text
+			if s.Quoted {
+				want = "" // the quote and escapes are not in the text
+			}
+			line := []rune(lines[s.Line-1])
+			if s.Col < 1 || s.Col > len(line) || !strings.HasPrefix(string(line[s.Col-1:]), want) || s.Quoted && !strings.ContainsRune(`"'`, line[s.Col-1]) {
+				t.Errorf("%q is not at %d:%d of\n%s", s.Text, s.Line, s.Col, data)
+			}
+		}
+	}
+	if checked < 1000 {
+		t.Errorf("only %d scalars checked", checked)
+	}
+}
+
 const twoZones = `ports: {lan: {mac: "52:54:00:00:00:01"}, wan: {mac: "52:54:00:00:00:02"}}
 internet: {port: wan}
 zones:
@@ -323,5 +363,33 @@ func TestServicesOfTheCommandLine(t *testing.T) {
 		if _, err := conf.Services(cfg, word); err == nil || err.Error() != want {
 			t.Errorf("%s:\n got %v\nwant %s", word, err, want)
 		}
+	}
+}
+
+// A slip of the keyboard is one mistake, so it should be one problem, or two where
+// nobody can tell what was meant. The few slips that take a file apart may be more.
+func TestOneSlipIsOneProblem(t *testing.T) {
+	data, err := os.ReadFile("testdata/good/normative.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slips, told := 0, 0
+	for i := 0; i < len(data); i += 7 {
+		for _, c := range []byte(":[\" x\n") {
+			slip := slices.Clone(data)
+			slip[i] = c
+			_, list := conf.Parse("slip.yaml", slip, now)
+			if len(list) > 0 {
+				slips, told = slips+1, told+len(list)
+			}
+			if len(list) > 8 {
+				t.Errorf("byte %d replaced by %q makes %d problems:\n%s", i, c, len(list), printed(list))
+			}
+		}
+	}
+	if mean := float64(told) / float64(slips); mean > 1.2 {
+		t.Errorf("%d slips made %d problems: %.2f for each", slips, told, mean)
+	} else {
+		t.Logf("%d slips made %d problems: %.2f for each", slips, told, mean)
 	}
 }

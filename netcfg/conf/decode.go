@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"bulkhead/netcfg/diag"
@@ -20,6 +21,8 @@ type decoder struct {
 	broken map[string]bool // sections that miss something for which a problem is reported already
 	near   suggester
 
+	unknown   []*unknown // in the order found
+	unknowns  map[string]*unknown
 	ports     map[string]*port
 	endpoints map[string]*endpoint
 	order     []string // names of endpoints, in file order
@@ -27,13 +30,13 @@ type decoder struct {
 	protocols map[string][]model.Service
 	ownNames  []string // the file's own protocols, in file order
 	// The same and the catalogue's, made when first needed.
-	serviceNames, deviceNames []string
-	words                     map[string][]model.Service
-	rules                     map[string]diag.Pos
-	zones                     []*zone
-	uplink                    *uplink
-	byAddress                 map[addrKey]*model.Device
-	resolved                  int // endpoints that rules hold so far
+	serviceNames []string
+	words        map[string][]model.Service
+	rules        map[string]diag.Pos
+	zones        []*zone
+	uplink       *uplink
+	byAddress    map[addrKey]*model.Device
+	resolved     int // endpoints that rules hold so far
 }
 
 func (d *decoder) at(n *node) diag.Pos { return diag.Pos{File: d.file, Line: n.line, Col: n.col} }
@@ -44,6 +47,41 @@ func (d *decoder) error(n *node, path, hint, format string, args ...any) {
 
 func (d *decoder) warn(n *node, path, hint, format string, args ...any) {
 	d.ps.warn(d.at(n), path, fmt.Sprintf(format, args...), hint)
+}
+
+// unknown is a name without a meaning and every place where it stands. It is told
+// once: misspelling a name where it is declared is one mistake.
+type unknown struct {
+	at        *node
+	path      string
+	msg, hint string
+	lines     []int // of further places
+}
+
+// unknownName notes that a name of some kind is not declared.
+func (d *decoder) unknownName(n *node, path, kind, name string, hint func() string) {
+	if u := d.unknowns[kind+name]; u != nil {
+		if n.line != u.at.line && (len(u.lines) == 0 || n.line != u.lines[len(u.lines)-1]) {
+			u.lines = append(u.lines, n.line)
+		}
+		return
+	}
+	u := &unknown{at: n, path: path, msg: fmt.Sprintf("no %s is called %q", kind, cut(name)), hint: hint()}
+	d.unknowns[kind+name] = u
+	d.unknown = append(d.unknown, u)
+}
+
+func (d *decoder) tellUnknown() {
+	for _, u := range d.unknown {
+		if len(u.lines) > 0 {
+			var lines []string
+			for _, l := range u.lines {
+				lines = append(lines, strconv.Itoa(l))
+			}
+			u.msg += "; neither in line " + enumerate(lines)
+		}
+		d.error(u.at, u.path, u.hint, "%s", u.msg)
+	}
 }
 
 // join makes the path of a key.
@@ -97,19 +135,24 @@ func (f *fields) has(name string) bool {
 // It returns nil if n is no mapping.
 func (d *decoder) fields(n, under *node, path, table string) *fields {
 	known := tables[table]
+	if n.shape == empty {
+		d.error(under, path, "write "+example(known), "has no value")
+		return nil
+	}
 	if n.shape != mapping {
 		d.mismatch(n, path, "a mapping", "write "+example(known))
 		return nil
 	}
 	f := &fields{path: path, at: under, vals: make([]field, 0, len(n.keys))}
+	var repeated []*node
 	for _, e := range n.keys {
 		name := e.key.text
 		if !slices.ContainsFunc(known, func(k key) bool { return k.name == name }) {
 			if name = d.unknownKey(f, n, e, known); name == "" {
 				continue
 			}
-		} else if i := slices.IndexFunc(f.vals, func(v field) bool { return v.name == name }); i >= 0 {
-			d.error(e.key, join(path, name), "keep one of the two", "key is already given in line %d", f.vals[i].key.line)
+		} else if f.has(name) {
+			repeated = append(repeated, e.key)
 			continue
 		}
 		v := e.value
@@ -119,12 +162,36 @@ func (d *decoder) fields(n, under *node, path, table string) *fields {
 		}
 		f.vals = append(f.vals, field{name, e.key, v})
 	}
+	d.repeated(repeated, f, strings.HasSuffix(table, "[]"))
 	for _, k := range known {
-		if k.required && !f.has(k.name) && !(path == "" && (d.broken[k.name] || d.broken[""])) {
+		if k.required && !f.has(k.name) && !(path == "" && len(d.broken) > 0) {
 			d.error(under, path, missing[table+"."+k.name], "key %q is missing", k.name)
 		}
 	}
 	return f
+}
+
+// repeated reports keys that a mapping has already. Several of them are one mistake:
+// something that starts a new mapping is missing before the first.
+func (d *decoder) repeated(keys []*node, f *fields, listed bool) {
+	if len(keys) == 0 {
+		return
+	}
+	first, more := keys[0], ""
+	var names []string
+	for _, k := range keys[1:] {
+		if k.text != first.text && !slices.Contains(names, k.text) {
+			names = append(names, k.text)
+		}
+	}
+	if len(names) > 0 {
+		more = ", and so are " + enumerate(names)
+	}
+	hint := "keep one of the two"
+	if listed {
+		hint = "begin a new entry with a dash, or keep one of the two"
+	}
+	d.error(first, join(f.path, first.text), hint, "key is already given in line %d%s", f.key(first.text).line, more)
 }
 
 // unknownKey reports a key that the table lacks. If it can only be a misspelling of
@@ -292,6 +359,9 @@ func (d *decoder) number(n *node, path string, lo, hi int, hint string) (int, bo
 	return 0, false
 }
 
+// maxItems bounds the list that one key takes.
+const maxItems = 1024
+
 // some returns the values of a key that takes one value or a list of them.
 func (d *decoder) some(n *node, path string) []*node {
 	switch {
@@ -301,6 +371,9 @@ func (d *decoder) some(n *node, path string) []*node {
 		return []*node{n}
 	case len(n.items) == 0:
 		d.error(n, path, "name at least one, or remove the key", "the list is empty")
+	case len(n.items) > maxItems:
+		d.error(n, path, "use groups, prefixes and ranges of ports", "the list has %d entries; the limit is %d", len(n.items), maxItems)
+		return nil
 	}
 	return n.items
 }
@@ -324,6 +397,9 @@ func (d *decoder) each(n *node, section string, f func(e entry, path string)) {
 			continue
 		}
 		seen[e.key.text] = e.key
+		if !d.name(e.key, path) {
+			d.broken[section] = true // what it was meant to be is unknown now
+		}
 		f(e, path)
 	}
 }

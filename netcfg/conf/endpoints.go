@@ -63,7 +63,7 @@ func (d *decoder) devices(n *node) {
 	d.each(n, "devices", func(e entry, path string) {
 		dev := &device{model: &model.Device{Name: e.key.text, Pos: d.at(e.key)}}
 		m := dev.model
-		ok := d.name(e.key, path)
+		ok := validName(e.key.text)
 		if ok && m.Name == d.cfg.System.Name {
 			d.error(e.key, path, "choose another name, or give the box another one with system.name", "%q is the name of the box", m.Name)
 		}
@@ -117,11 +117,13 @@ func (d *decoder) zoneOf(n *node, path string) *zone {
 		return e.zone
 	}
 	if !d.broken["zones"] {
-		var names []string
-		for _, z := range d.zones {
-			names = append(names, z.model.Name)
-		}
-		d.error(n, path, d.didYouMean("zone", v, names, "the zones are "), "no zone is called %q", cut(v))
+		d.unknownName(n, path, "zone", v, func() string {
+			var names []string
+			for _, z := range d.zones {
+				names = append(names, z.model.Name)
+			}
+			return d.didYouMean("zone", v, names, "the zones are ")
+		})
 	}
 	return nil
 }
@@ -185,7 +187,7 @@ func (d *decoder) groups(n *node) {
 	var all []*endpoint
 	d.each(n, "groups", func(e entry, path string) {
 		ep := &endpoint{kind: "group", group: &group{name: e.key.text, path: path, value: e.value}}
-		if !d.name(e.key, path) || !d.declare(e.key, path, ep) {
+		if !validName(e.key.text) || !d.declare(e.key, path, ep) {
 			return
 		}
 		all = append(all, ep)
@@ -298,12 +300,12 @@ func (d *decoder) resolve(n *node, path, word string) ([]model.Endpoint, bool) {
 		d.error(n, path, "write names as they are declared, with commas between them: [nas, tv]", "%q is not the name of an endpoint", cut(word))
 		return nil, false
 	}
-	for _, section := range []string{"", "zones", "devices", "groups"} {
+	for _, section := range []string{"zones", "devices", "groups"} {
 		if d.broken[section] {
 			return nil, false // it may well stand in what could not be read
 		}
 	}
-	d.error(n, path, d.endpointHint(word), "no zone, device or group is called %q", cut(word))
+	d.unknownName(n, path, "zone, device or group", word, func() string { return d.endpointHint(word) })
 	return nil, false
 }
 

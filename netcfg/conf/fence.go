@@ -3,6 +3,7 @@ package conf
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -40,12 +41,14 @@ type fence struct {
 	empty   int     // keys without a value so far
 
 	line     int   // the current one, from 0
+	previous int   // the section before the current one
 	section  int   // line on which the current top-level key stands; -1: none yet
 	entry    int   // line on which the current entry of it began; -1: none yet
 	entryCol int   // indentation of the section's entries
 	secOf    []int // section and entry of each line
 	entOf    []int
 	bad      []bool
+	before   []int // sections before a line that broke off where a section should begin
 	tabs     []int // lines with a tab where none may be
 	tabCol   int   // column of the first
 	fatal    bool
@@ -131,7 +134,7 @@ func strange(l string) int {
 // newFence walks over the lines.
 func newFence(file string, lines []string, ps *problems) *fence {
 	f := &fence{
-		file: file, lines: lines, ps: ps, section: -1, entry: -1,
+		file: file, lines: lines, ps: ps, previous: -1, section: -1, entry: -1, entryCol: -1,
 		secOf: make([]int, len(lines)), entOf: make([]int, len(lines)), bad: make([]bool, len(lines)),
 	}
 	for i, l := range lines {
@@ -243,7 +246,7 @@ func (f *fence) scanBlock(l string, i int) {
 			var ok bool
 			if end, ok = f.scalar(l, i, false); !ok {
 				if first {
-					f.locate(i)
+					f.locate(l, i)
 				}
 				return
 			}
@@ -352,10 +355,18 @@ func (f *fence) begin(l string, i int, list, first bool) bool {
 	case n == 0:
 		f.stack = append(f.stack, level{col: i})
 	case f.stack[n-1].col < i && popped:
-		f.newEntry(i, n)
+		if n == 1 && i < f.entryCol { // a top-level key, most likely
+			f.breakOff(l)
+			f.newSection(f.line)
+		} else if i <= f.entryCol {
+			f.newEntry(i, 2)
+		}
 		f.problem(i, "indentation matches no line above", "align it with the other entries of its list or mapping")
 		return false
 	case f.stack[n-1].col < i && !f.pending:
+		if n == 1 { // the line above may be an entry that begins in the wrong column
+			f.before = append(f.before, f.previous)
+		}
 		f.problem(i, "indented deeper than the line above, which is complete", "align it with the line above, or remove the value there")
 		return false
 	case f.stack[n-1].col < i, list && !f.stack[n-1].list && f.pending:
@@ -389,6 +400,7 @@ func (f *fence) begin(l string, i int, list, first bool) bool {
 }
 
 func (f *fence) newSection(line int) {
+	f.previous = f.section
 	f.section, f.entry, f.entryCol = line, -1, -1
 }
 
@@ -421,16 +433,30 @@ func (f *fence) bare(l string, i, end int, first bool) {
 		f.pending = false
 		return
 	}
-	f.locate(i)
+	f.locate(l, i)
 	f.problem(i, fmt.Sprintf("expected a key and a colon, found %q", cut(l[i:end])), "write \"key: value\"; a value stands on the line of its key")
 }
 
+// breakOff notes that a broken line stands where a top-level key should. Unless it is
+// one, the section and entry before it go on there, and are incomplete.
+func (f *fence) breakOff(l string) {
+	f.before = append(f.before, f.section)
+	word := sectionName(l)
+	if f.entry >= 0 && !slices.ContainsFunc(tables[""], func(k key) bool { return k.name == word }) {
+		f.bad[f.entry] = true
+	}
+}
+
 // locate finds the section or entry that a line without a key belongs to.
-func (f *fence) locate(i int) {
+func (f *fence) locate(l string, i int) {
 	if i == 0 {
 		f.stack = f.stack[:0]
+		f.breakOff(l)
 		f.newSection(f.line)
 	} else if f.entryCol < 0 || i <= f.entryCol {
+		if i < f.entryCol && f.entry >= 0 {
+			f.bad[f.entry] = true
+		}
 		f.newEntry(i, 2)
 	}
 }
@@ -656,7 +682,8 @@ func (f *fence) endEntry(o *open) bool {
 }
 
 // source returns what is left of the file when every entry with a mistake is taken
-// out of it, lines and columns unchanged, and the top-level keys that lost something.
+// out of it, lines and columns unchanged, and the top-level keys that may have lost
+// something by that.
 func (f *fence) source() (src string, broken map[string]bool) {
 	type place struct{ sec, ent int }
 	out := make(map[place]bool)
@@ -666,6 +693,9 @@ func (f *fence) source() (src string, broken map[string]bool) {
 			out[place{f.secOf[i], f.entOf[i]}] = true
 			broken[f.sectionName(f.secOf[i])] = true
 		}
+	}
+	for _, section := range f.before {
+		broken[f.sectionName(section)] = true
 	}
 	var b strings.Builder
 	for i, l := range f.lines {
@@ -692,7 +722,11 @@ func (f *fence) sectionName(line int) string {
 	if line < 0 {
 		return ""
 	}
-	l := strings.TrimLeft(f.lines[line], `"'`)
+	return sectionName(f.lines[line])
+}
+
+func sectionName(l string) string {
+	l = strings.TrimLeft(l, ` "'`)
 	end := strings.IndexFunc(l, func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' && r != '-' })
 	if end >= 0 {
 		l = l[:end]

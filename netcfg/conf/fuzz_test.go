@@ -36,6 +36,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(section(ar, "config.yaml").Data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		hang := time.AfterFunc(20*time.Second, func() { panic(fmt.Sprintf("the parser hangs on %q", data)) })
+		defer hang.Stop()
 		cfg, list := conf.Parse("config.yaml", data, now)
 		if (cfg == nil) != (list.Err() != nil) {
 			t.Fatalf("configuration %v with error %v", cfg, list.Err())

@@ -115,7 +115,7 @@ func (d *decoder) readPorts(top *fields) {
 	d.each(n, "ports", func(e entry, path string) {
 		p := &port{}
 		d.ports[e.key.text] = p
-		if !d.name(e.key, path) {
+		if !validName(e.key.text) {
 			return
 		}
 		f := d.fields(e.value, e.key, path, "ports.*")
@@ -176,8 +176,9 @@ func (d *decoder) place(f *fields, who, path string, pos diag.Pos) (p *model.Por
 	entry := d.ports[name]
 	if entry == nil {
 		if !d.broken["ports"] {
-			names := d.portNames()
-			d.error(pn, join(path, "port"), d.didYouMean("port", name, names, "declare it under ports; declared there: "), "no port is called %q", cut(name))
+			d.unknownName(pn, join(path, "port"), "port", name, func() string {
+				return d.didYouMean("port", name, d.portNames(), "declare it under ports; declared there: ")
+			})
 		}
 		return nil, 0, false
 	}

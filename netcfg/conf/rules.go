@@ -52,7 +52,7 @@ func (d *decoder) side(n *node, path string, what side) (list []model.Endpoint, 
 
 // allowed checks what a word resolved to against where it stands.
 func (d *decoder) allowed(n *node, path, word string, members []model.Endpoint, what side) bool {
-	if word == model.Internet && what != either && d.uplink == nil && !d.broken["internet"] && !d.broken[""] {
+	if word == model.Internet && what != either && d.uplink == nil && !d.broken["internet"] {
 		d.error(n, path, "add a section internet: {port: ...}", "there is no uplink")
 		return false
 	}
@@ -234,7 +234,7 @@ func (d *decoder) forwards(n *node) {
 		w.Until = d.expires(f.get("expires"), path+".expires")
 		d.cfg.Forwards = append(d.cfg.Forwards, w)
 	})
-	if len(d.cfg.Forwards) > 0 && d.uplink == nil && !d.broken["internet"] && !d.broken[""] {
+	if len(d.cfg.Forwards) > 0 && d.uplink == nil && !d.broken["internet"] {
 		d.error(n, "forwards", "add a section internet: {port: ...}", "there is no uplink that anything could come from")
 	}
 	d.checkOpenings(open)
@@ -252,7 +252,7 @@ func (d *decoder) target(n *node, path string) *model.Device {
 		d.error(n, path, "name a device declared under devices", "%q is a %s; a forward leads to one device", v, e.kind)
 		return nil
 	}
-	if d.broken["devices"] || d.broken[""] {
+	if d.broken["devices"] {
 		return nil
 	}
 	hint := "declare it under devices, with MAC and address"
@@ -265,12 +265,13 @@ func (d *decoder) target(n *node, path string) *model.Device {
 		d.error(n, path, hint, "a forward leads to a device, not to an address")
 		return nil
 	}
-	if d.deviceNames == nil {
+	d.unknownName(n, path, "device", v, func() string {
+		var names []string
 		for _, dev := range d.cfg.Devices {
-			d.deviceNames = append(d.deviceNames, dev.Name)
+			names = append(names, dev.Name)
 		}
-	}
-	d.error(n, path, d.didYouMean("device", v, d.deviceNames, "declare it under devices, or name one of "), "no device is called %q", cut(v))
+		return d.didYouMean("device", v, names, "declare it under devices, or name one of ")
+	})
 	return nil
 }
 

@@ -15,7 +15,7 @@ const maxServices = 256
 func (d *decoder) readProtocols(n *node) {
 	d.each(n, "protocols", func(e entry, path string) {
 		name := e.key.text
-		ok := d.name(e.key, path)
+		ok := validName(name)
 		if _, known := model.Catalogued(name); ok && known {
 			d.error(e.key, path, "choose another name, or use the built-in one", "%q is a built-in protocol", name)
 			ok = false
@@ -96,10 +96,11 @@ func (d *decoder) service(n *node, path, word string) ([]model.Service, bool) {
 		return s, true
 	}
 	if isName := hint == ""; isName {
-		if d.broken["protocols"] || d.broken[""] {
+		if d.broken["protocols"] {
 			return nil, false
 		}
-		hint = d.serviceHint(word)
+		d.unknownName(n, path, "protocol", word, func() string { return d.serviceHint(word) })
+		return nil, false
 	}
 	d.error(n, path, hint, "%s", msg)
 	return nil, false

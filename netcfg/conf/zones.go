@@ -24,9 +24,9 @@ type zone struct {
 
 func (d *decoder) readZones(top *fields) {
 	n := top.get("zones")
-	admin := d.broken["zones"] || d.broken[""]
+	admin := d.broken["zones"]
 	d.each(n, "zones", func(e entry, path string) {
-		ok := d.name(e.key, path)
+		ok := validName(e.key.text)
 		z := &zone{model: &model.Zone{Name: e.key.text, Pos: d.at(e.key)}, path: path, key: e.key}
 		if ok {
 			ok = d.declare(e.key, path, &endpoint{kind: "zone", zone: z, members: []model.Endpoint{{Kind: model.KindZone, Zone: z.model}}})
