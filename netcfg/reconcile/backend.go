@@ -34,7 +34,7 @@ func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
 	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, status: api.Status{
 		Name: t.cfg.System.Name, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
-		Confirmed: t.confirmed, Uplink: out.facts.Uplink, Troubles: texts(out.errs), Warnings: t.warnings,
+		Confirmed: t.confirmed, Uplink: r.uplink(out), Troubles: texts(out.errs), Warnings: t.warnings,
 		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
 	if t.closed != "" {
@@ -47,6 +47,18 @@ func (r *Reconciler) publish() {
 		v.status.Next = &next
 	}
 	r.seen.Store(v)
+}
+
+// uplink is what the uplink has: the file's address, or the lease as wand told it.
+func (r *Reconciler) uplink(out *outcome) *facts.Lease {
+	u := r.target.cfg.Uplink
+	switch {
+	case u != nil && u.IPv4.Mode == model.ModeStatic && out.result != nil && out.result.WAN.Link != "":
+		return &facts.Lease{Link: out.result.WAN.Link, Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers}
+	case out.facts.Uplink != nil:
+		return r.lease.told
+	}
+	return nil
 }
 
 // announce tells the console when the box closes, and why, and when it no longer is.

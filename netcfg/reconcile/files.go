@@ -135,10 +135,11 @@ func readLeases(run string) ([]svcconf.Lease, error) {
 type leaseFile struct {
 	path string
 	data []byte
-	end  time.Time // monotonic; zero: never
+	told *facts.Lease // what data says
+	end  time.Time    // monotonic; zero: never
 }
 
-// read returns the lease in force, or nil.
+// read returns the lease in force, without an end by the clock, or nil.
 func (l *leaseFile) read() (*facts.Lease, error) {
 	data, err := readForeign(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +154,7 @@ func (l *leaseFile) read() (*facts.Lease, error) {
 		return nil, err
 	}
 	if !bytes.Equal(data, l.data) {
-		l.data, l.end = data, time.Time{}
+		l.data, l.told, l.end = data, v, time.Time{}
 		if !v.Expires.IsZero() {
 			l.end = time.Now().Add(v.Expires.Sub(v.Obtained))
 		}
@@ -161,8 +162,9 @@ func (l *leaseFile) read() (*facts.Lease, error) {
 	if _, ok := l.left(); !ok && !l.end.IsZero() {
 		return nil, nil
 	}
-	v.Expires = time.Time{} // as above
-	return v, nil
+	force := *v
+	force.Expires = time.Time{} // as above
+	return &force, nil
 }
 
 // left returns how long the lease holds, and false if it is over or has no end.

@@ -560,7 +560,7 @@ func TestTheUplinkFollowsItsLease(t *testing.T) {
 		}
 		b.writeLease(lease)
 		check("with a lease", withUplink)
-		if s := b.status(); s.Uplink == nil || s.Uplink.Address != lease.Address {
+		if s := b.status(); s.Uplink == nil || s.Uplink.Address != lease.Address || !s.Uplink.Expires.Equal(lease.Expires) {
 			t.Errorf("status shows uplink %+v", s.Uplink)
 		}
 		b.setClock(48 * time.Hour) // the clock learns the right time: the lease is as good as before
