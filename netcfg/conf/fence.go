@@ -669,7 +669,11 @@ func (f *fence) flowPart(l string, i int) bool {
 func (f *fence) endEntry(o *open) bool {
 	switch {
 	case o.mapping && o.have == single:
-		f.problemAt(o.from[0], o.from[1], "expected a key and a colon", "between braces write {key: value}; a list stands between square brackets")
+		found := f.lines[o.from[0]][o.from[1]:]
+		if end := strings.IndexAny(found, ",}"); end > 0 {
+			found = found[:end]
+		}
+		f.problemAt(o.from[0], o.from[1], fmt.Sprintf("expected a key and a colon, found %q", cut(found)), "between braces write {key: value}; a list stands between square brackets")
 		return false
 	case o.have == colon:
 		f.emptyValue()

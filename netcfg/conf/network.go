@@ -405,6 +405,9 @@ func number4(a netip.Addr) uint32 {
 // resolvers reads the DNS servers that questions are forwarded to.
 func (d *decoder) resolvers(n *node) {
 	if n == nil || n.shape == empty {
+		if u := d.uplink; n == nil && u != nil && u.model.IPv4.Mode == model.ModeStatic && u.address != nil && len(u.model.IPv4.Resolvers) == 0 {
+			d.warn(u.address, "internet.ipv4", "add resolvers: [9.9.9.9] to it, or a section resolvers", "nobody says which DNS servers to ask: names on the internet cannot be resolved")
+		}
 		return
 	}
 	seen := make(map[string]*node)
