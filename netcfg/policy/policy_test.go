@@ -219,6 +219,24 @@ func TestFailuresShowOneConnection(t *testing.T) {
 	}
 }
 
+// A file must not be refused because the provider has given no address yet.
+func TestForwardsMeanTheSameWithoutALease(t *testing.T) {
+	cfg := home()
+	e := env(noon)
+	e.Uplink = netip.Prefix{}
+	nas := cfg.Device("nas")
+	answers := policy.New(cfg, e).Query(model.Endpoint{Kind: model.KindInternet},
+		model.Endpoint{Kind: model.KindDevice, Zone: nas.Zone, Device: nas}, model.OnePort(model.ProtoUDP, 51820))
+	for _, a := range answers {
+		if !a.Decision.Allow {
+			t.Errorf("%s to the NAS: %s", a.From.Name(), verdict(a.Decision))
+		}
+	}
+	if len(answers) == 0 {
+		t.Error("no answers")
+	}
+}
+
 func TestDiffSaysWhatBecomesPossible(t *testing.T) {
 	tests := []struct {
 		name   string

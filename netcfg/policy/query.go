@@ -63,8 +63,9 @@ func (p *Policy) decideOn(src, dst Host, s model.Service) Decision {
 	if dst.Party == model.Box {
 		f.Dst = p.boxAddress(src.Party)
 	}
-	if src.Party == model.Internet && dst.Device != nil && p.Env.Uplink.IsValid() {
-		// What the internet wants of a device it asks of the uplink's address.
+	if src.Party == model.Internet && dst.Device != nil {
+		// What the internet wants of a device it asks of the uplink's address,
+		// whether or not there is one at the moment.
 		if d := p.forwarded(Flow{From: f.From, Src: f.Src, Dst: p.Env.Uplink.Addr(), Proto: f.Proto, Port: f.Port}); d.To == dst.Party && p.forwardsTo(d.Rule, dst.Device) {
 			return d
 		}
