@@ -101,7 +101,10 @@ func (l *Lab) parse(f api.File) error {
 	}
 	l.Config, l.file = cfg, f
 	for _, c := range l.Clients {
-		c.Zone, c.Device = cfg.Zone(c.Zone.Name), cfg.Device(c.Name)
+		c.Zone = cfg.Zone(c.Zone.Name)
+		if c.Device != nil {
+			c.Device = cfg.Device(c.Device.Name)
+		}
 	}
 	return nil
 }
@@ -172,14 +175,16 @@ func (l *Lab) settle(ctx context.Context, p *Printer) error {
 	arrivals := make(chan got, len(l.Clients))
 	waiting := 0
 	for _, c := range l.Clients {
-		if c.Program != "" {
-			waiting++
-			go func() {
-				var err error
-				c.Addr, err = c.awaitAddress(ctx)
-				arrivals <- got{c, err}
-			}()
+		if c.Program == "" {
+			p.client(c)
+			continue
 		}
+		waiting++
+		go func() {
+			var err error
+			c.Addr, err = c.awaitAddress(ctx)
+			arrivals <- got{c, err}
+		}()
 	}
 	lease := make(chan error, 1)
 	go func() { lease <- l.awaitUplink(ctx) }()
@@ -191,7 +196,7 @@ func (l *Lab) settle(ctx context.Context, p *Printer) error {
 			if g.err != nil {
 				return g.err
 			}
-			p.Event("%-15s %-15s %-12s by %s", g.c.Name, g.c.Addr, g.c.Zone.Name, g.c.Program)
+			p.client(g.c)
 		case err := <-uplink:
 			uplink = nil
 			if err != nil {

@@ -20,9 +20,12 @@ import (
 // world is where the tests of this package run; nil without BULKHEAD_NEED_ROOT.
 var world *lab.World
 
-// shared is one lab for all tests, with the example zero-trust.yaml; nil until the
-// first one needs it.
-var shared *lab.Lab
+// shared is one lab for all tests that use the same file; nil until the first one
+// needs it.
+var (
+	shared     *lab.Lab
+	sharedFile string
+)
 
 // TestMain moves the tests that need namespaces into a world of their own, so that
 // they can leave nothing behind. They are for make test-root only: a lab is no unit
@@ -47,21 +50,25 @@ const example = "../../configs/zero-trust.yaml"
 
 // start returns the shared lab. Beside the clients of make lab there is a neighbour
 // in each zone whose name begins with "evil-".
-func start(t testing.TB) *lab.Lab {
+func start(t testing.TB, file string) *lab.Lab {
 	t.Helper()
 	if world == nil {
 		t.Skip("needs namespaces: run make test-root")
 	}
-	if shared != nil {
+	if shared != nil && sharedFile == file {
 		return shared
+	}
+	if shared != nil {
+		shared.Close()
+		shared = nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	l, err := lab.Start(ctx, world, lab.Options{File: example, Bin: programs(t)})
+	l, err := lab.Start(ctx, world, lab.Options{File: file, Bin: programs(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared = l
+	shared, sharedFile = l, file
 	for _, z := range l.Config.Zones {
 		if _, err := l.AddClient("evil-"+z.Name, z, addr(z, 66)); err != nil {
 			t.Fatal(err)
@@ -101,9 +108,11 @@ type bench struct {
 	ctx    context.Context
 }
 
-func setUp(t testing.TB) *bench {
+func setUp(t testing.TB) *bench { return setUpWith(t, example) }
+
+func setUpWith(t testing.TB, file string) *bench {
 	t.Helper()
-	l := start(t)
+	l := start(t, file)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	p, err := l.NewProber(ctx)

@@ -201,7 +201,12 @@ func (l *Lab) Question(p *policy.Policy, from *Host, flow policy.Flow, s model.S
 	}
 	for _, f := range p.Forwards() { // which deliver elsewhere
 		if q.Expect.Rule == f.Rule {
-			q.Receiver = f.Device.Name
+			q.Receiver = ""
+			for _, c := range l.Clients {
+				if c.Device != nil && c.Device.Name == f.Device.Name {
+					q.Receiver = c.Name
+				}
+			}
 		}
 	}
 	return q

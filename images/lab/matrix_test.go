@@ -4,6 +4,8 @@ package lab_test
 
 import (
 	"net/netip"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"bulkhead/images/lab"
@@ -16,8 +18,16 @@ import (
 // to it and some that none names, over TCP, UDP, ICMP, SCTP and GRE. The kernel must
 // do what the policy says, without exception.
 func TestMatrix(t *testing.T) {
-	b := setUp(t)
-	b.ask(t, b.Questions(b.policy, lab.Services(b.policy, true)))
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples: %v %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			b := setUpWith(t, file)
+			b.ask(t, b.Questions(b.policy, lab.Services(b.policy, true)))
+		})
+	}
 }
 
 // TestEveryAddressOfTheBoxFromEverywhere tries the box's addresses in other zones

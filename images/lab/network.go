@@ -13,6 +13,7 @@ import (
 
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
 )
 
 // Addresses of the pretended internet. The last lies outside the networks that are
@@ -64,25 +65,45 @@ type Lab struct {
 	asked int               // questions, so far
 }
 
+// Names of the hosts that every lab has. A device of the same name gets another.
+const (
+	gatewayName  = "gw"
+	switchName   = "switch"
+	internetName = "internet"
+	outsideName  = "outside"
+	farName      = "far"
+)
+
 // population says who lives in the zones: every device of the file, a stranger in
 // each zone that has none, and one called laptop in the zone guest.
 func population(cfg *model.Config) []*Client {
 	var list []*Client
 	inhabited := make(map[*model.Zone]bool)
 	for _, d := range cfg.Devices {
-		list = append(list, &Client{Host: &Host{Name: d.Name}, Zone: d.Zone, Device: d, MAC: d.MAC})
+		name := d.Name
+		if slices.Contains([]string{gatewayName, switchName, outsideName, farName}, name) {
+			name += "-device"
+		}
+		list = append(list, &Client{Host: &Host{Name: name}, Zone: d.Zone, Device: d, MAC: d.MAC})
 		inhabited[d.Zone] = true
 	}
 	for _, z := range cfg.Zones {
 		switch {
-		case z.Name == "guest":
+		case z.Name == "guest" && cfg.Device("laptop") == nil:
 			list = append(list, stranger("laptop", z, len(list)))
 		case !inhabited[z]:
 			list = append(list, stranger(z.Name+"-pc", z, len(list)))
 		}
 	}
 	for i, c := range list {
-		c.Program = [...]string{"dhclient", "udhcpc"}[i%2]
+		switch {
+		case c.Zone.DHCP.Enabled:
+			c.Program = [...]string{"dhclient", "udhcpc"}[i%2]
+		case c.Device != nil && c.Device.Address.IsValid():
+			c.Addr = c.Device.Address
+		default:
+			c.Addr = policy.Broadcast(c.Zone.Subnet).Prev()
+		}
 	}
 	return list
 }
@@ -102,7 +123,7 @@ func (l *Lab) build() error {
 		}
 		return h
 	}
-	l.sw, l.Gateway, l.Internet, l.Outside, l.Far = mk("switch"), mk(gatewayName), mk("internet"), mk("outside"), mk("far")
+	l.sw, l.Gateway, l.Internet, l.Outside, l.Far = mk(switchName), mk(gatewayName), mk(internetName), mk(outsideName), mk(farName)
 	for _, c := range l.Clients {
 		c.Host = mk(c.Name)
 	}
@@ -294,13 +315,15 @@ func (l *Lab) vlanOf(zone string) uint16 {
 	return l.Config.Uplink.VLAN
 }
 
-// plugIn connects a client to its zone.
+// plugIn connects a client to its zone, and gives it its address if it has one of
+// its own.
 func (l *Lab) plugIn(c *Client) error {
-	return l.plug(c.Host, clientLink, "address "+c.MAC.String(), c.Zone.Name)
+	err := l.plug(c.Host, clientLink, "address "+c.MAC.String(), c.Zone.Name)
+	if err != nil || !c.Addr.IsValid() {
+		return err
+	}
+	return c.IP(fmt.Sprintf("addr add %s/%d dev %s\nroute add default via %s", c.Addr, c.Zone.Subnet.Bits(), clientLink, c.Zone.Gateway))
 }
-
-// gatewayName is the host that the daemons run on.
-const gatewayName = "gw"
 
 // clientLink is the name of every client's port.
 const clientLink = "eth0"
@@ -315,10 +338,6 @@ func (l *Lab) AddClient(name string, zone *model.Zone, addr netip.Addr) (*Client
 	}
 	c.Host, c.Addr = h, addr
 	if err := l.plugIn(c); err != nil {
-		return nil, err
-	}
-	err = c.IP(fmt.Sprintf("addr add %s/%d dev %s\nroute add default via %s", addr, zone.Subnet.Bits(), clientLink, zone.Gateway))
-	if err != nil {
 		return nil, err
 	}
 	l.Clients = append(l.Clients, c)

@@ -61,6 +61,15 @@ func (p *Printer) Event(format string, args ...any) {
 	p.Line("%s  %s", p.paint(dim, at), fmt.Sprintf(format, args...))
 }
 
+// client says that a client has its address.
+func (p *Printer) client(c *Client) {
+	how := "by " + c.Program
+	if c.Program == "" {
+		how = "its own, as the zone has no DHCP"
+	}
+	p.Event("%-15s %-15s %-12s %s", c.Name, c.Addr, c.Zone.Name, how)
+}
+
 // pad fills text up to n columns, counting characters and not bytes.
 func pad(text string, n int) string {
 	return text + strings.Repeat(" ", max(0, n-utf8.RuneCountInString(text)))
