@@ -42,7 +42,16 @@ func (c *clock) reset() { c.high = c.wall().Round(0) }
 // due reports whether a rule has ended since the last round.
 func (c *clock) due() bool { return !c.next.IsZero() && !c.now().Before(c.next) }
 
-// keep saves the mark if a rule has ended since it was last saved, or it is old. It
+// left is how long it is until the next rule ends, or until the clock is worth
+// another look.
+func (c *clock) left() time.Duration {
+	if c.next.IsZero() {
+		return tick
+	}
+	return c.next.Sub(c.now())
+}
+
+// keepMark saves the mark if a rule has ended since it was last saved, or it is old. It
 // comes before the round that removes the rule.
 func (r *Reconciler) keepMark() error {
 	c := &r.clock

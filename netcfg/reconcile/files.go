@@ -17,6 +17,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/privdrop"
@@ -26,19 +27,31 @@ import (
 // leases take about 20 MB.
 const maxForeign = 32 << 20
 
-// directories of services, and whose group may read what they leave there.
-var directories = []struct{ owner, reader svcconf.User }{
-	{svcconf.Wand, svcconf.Wand},
-	{svcconf.Dhcpd, svcconf.Dnsd}, // leases become names
-	{svcconf.Dnsd, svcconf.Dnsd},
+// audience is a service with its directory, and whose group may read what the
+// service leaves there.
+type audience struct {
+	owner, reader svcconf.User
+	conf          func(*compile.Result) any
+}
+
+var audiences = []audience{
+	{svcconf.Wand, svcconf.Wand, func(r *compile.Result) any { return r.WAN }},
+	{svcconf.Dhcpd, svcconf.Dnsd, func(r *compile.Result) any { return r.DHCP }}, // leases become names
+	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result) any { return r.DNS }},
+}
+
+// directory makes the service's directory, or mends it.
+func (a audience) directory(run string) error {
+	_, err := privdrop.Dir(run, a.owner.Name, a.owner.ID, a.reader.ID)
+	return err
 }
 
 // prepare makes the services' directories, so that there is something to watch
 // before the services are there.
 func (r *Reconciler) prepare() {
-	for _, d := range directories {
-		if _, err := privdrop.Dir(r.o.Run, d.owner.Name, d.owner.ID, d.reader.ID); err != nil {
-			r.o.Log.Error("prepare a service's directory", "service", d.owner.Name, "err", err)
+	for _, a := range audiences {
+		if err := a.directory(r.o.Run); err != nil {
+			r.o.Log.Error("prepare a service's directory", "service", a.owner.Name, "err", err)
 		}
 	}
 	r.lease.path = filepath.Join(r.o.Run, svcconf.Wand.Name, svcconf.UplinkFile)
@@ -46,16 +59,13 @@ func (r *Reconciler) prepare() {
 
 // tell gives each service its configuration.
 func (r *Reconciler) tell(out *outcome) {
-	for _, s := range []struct {
-		user svcconf.User
-		conf any
-	}{
-		{svcconf.Wand, out.result.WAN},
-		{svcconf.Dhcpd, out.result.DHCP},
-		{svcconf.Dnsd, out.result.DNS},
-	} {
-		if err := hand(r.o.Run, s.user, s.conf); err != nil {
-			out.fail("configure %s: %w", s.user.Name, err)
+	for _, a := range audiences {
+		err := a.directory(r.o.Run)
+		if err == nil {
+			err = hand(r.o.Run, a.owner, a.conf(out.result))
+		}
+		if err != nil {
+			out.fail("configure %s: %w", a.owner.Name, err)
 		}
 	}
 }

@@ -39,7 +39,7 @@ import (
 const (
 	tick       = time.Second            // how often the clock on the wall is looked at
 	look       = time.Minute            // how often drift is looked for that nothing announced
-	gap        = 250 * time.Millisecond // from a change in the kernel to the look at it: they come in swarms
+	gap        = 250 * time.Millisecond // from word of a change to the look at it: it comes in swarms
 	retryFirst = time.Second            // after a round with errors; doubled after each, up to
 	retryLast  = 30 * time.Second
 	patience   = 3 // rounds in which the confirmed rules may fail to load before the box goes to rescue
@@ -143,11 +143,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // What happened between the two is found by looking, so it tells of a change each
 // time.
 func (r *Reconciler) watch(ctx context.Context, what string, tell chan<- struct{}, watch func(context.Context) (<-chan struct{}, error)) error {
+	said := ""
 	for {
 		changes, err := watch(ctx)
-		if err != nil {
+		if err != nil && err.Error() != said {
+			said = err.Error()
 			r.o.Log.Error("watch", "what", what, "err", err)
-		} else {
+		}
+		if err == nil {
+			said = ""
 			poke(tell)
 			for range changes {
 				poke(tell)
@@ -175,14 +179,14 @@ func (r *Reconciler) loop(ctx context.Context, kernelChanged, fileChanged <-chan
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
-		timer.Reset(max(0, min(tick, time.Until(r.wake))))
+		timer.Reset(max(0, min(tick, time.Until(r.wake), r.clock.left())))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case f := <-r.requests:
 			f()
 		case <-fileChanged:
-			r.round()
+			r.wakeIn(gap)
 		case <-kernelChanged:
 			r.wakeIn(gap)
 		case <-timer.C:
