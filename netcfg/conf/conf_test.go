@@ -374,7 +374,7 @@ func TestOneSlipIsOneProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	slips, told := 0, 0
-	for i := 0; i < len(data); i += 7 {
+	for i := 0; i < len(data); i += 19 {
 		for _, c := range []byte(":[\" x\n") {
 			slip := slices.Clone(data)
 			slip[i] = c
