@@ -25,11 +25,9 @@ reaches what, measured with real packets, and stays until Ctrl-C.
 Needs root. Nothing of the machine's own network is touched, and nothing is left
 behind, however the lab ends.
 
-Exit codes: 0 all as the policy says, 1 a packet was treated otherwise or the lab
+Exit codes: 0 all as the policy says, 1 a packet was treated otherwise, 3 the lab
 did not come up.`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bin, err := binaries()
 			if err != nil {
@@ -45,8 +43,12 @@ did not come up.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			o.Bin, o.Printer, o.Command = bin, printer(), "sudo "+os.Args[0]
-			return lab.Run(ctx, w, o)
+			o.Bin, o.Printer, o.Command = bin, &lab.Printer{W: os.Stdout, Color: colorful(os.Stdout)}, "sudo "+os.Args[0]
+			err = lab.Run(ctx, w, o)
+			if errors.Is(err, lab.ErrWrong) {
+				return errShown
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&o.File, "config", "c", "configs/zero-trust.yaml", "configuration `file`")
@@ -62,9 +64,7 @@ func newLabExecCommand() *cobra.Command {
 		Short: "Run a command on a host of the running lab",
 		Example: `  bulkhead lab exec tv -- dig nas.home.arpa
   bulkhead lab exec gw -- nft list table inet bulkhead`,
-		Args:          cobra.MinimumNArgs(2),
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			bin, err := binaries()
 			if err != nil {
@@ -95,10 +95,4 @@ func binaries() (string, error) {
 		return "", errors.Join(errors.New("the daemons are not beside this program: run make build"), err)
 	}
 	return dir, nil
-}
-
-func printer() *lab.Printer {
-	fi, err := os.Stdout.Stat()
-	terminal := err == nil && fi.Mode()&os.ModeCharDevice != 0
-	return &lab.Printer{W: os.Stdout, Color: terminal && os.Getenv("NO_COLOR") == ""}
 }

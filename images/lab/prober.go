@@ -40,6 +40,7 @@ type Hit struct {
 type Prober struct {
 	lab   *Lab
 	taps  []*probe.Tap
+	local *probe.Tap // what is delivered to the gateway itself
 	wires map[*Host]*wire
 	links map[string]*probe.Wire // the gateway's, by link
 	raws  map[int]*probe.Raw     // the gateway's, by user
@@ -107,10 +108,8 @@ func (p *Prober) open() error {
 		return err
 	}
 	return l.Gateway.Do(func() error {
-		t, err := probe.OpenLocal(func(s probe.Sighting) { p.sighted(l.Gateway.Name, s) })
-		if err == nil {
-			p.taps = append(p.taps, t)
-		}
+		var err error
+		p.local, err = probe.OpenLocal(func(s probe.Sighting) { p.sighted(l.Gateway.Name, s) })
 		return err
 	})
 }
@@ -165,8 +164,10 @@ func (p *Prober) openWire(h *Host, link string) error {
 func (p *Prober) Close() {
 	// The kernel takes its time to close each, so they go together.
 	var wg sync.WaitGroup
-	for _, t := range p.taps {
-		wg.Go(t.Close)
+	for _, t := range append(p.taps, p.local) {
+		if t != nil {
+			wg.Go(t.Close)
+		}
 	}
 	wg.Wait()
 	for _, w := range p.wires {
@@ -254,15 +255,19 @@ func (p *Prober) launch(proto, icmp uint8) (probe.Token, *flight) {
 // another.
 func (p *Prober) Fire(ctx context.Context, shots []Shot) ([]Hit, error) {
 	hits := make([]Hit, len(shots))
-	rounds := make(map[*Host][]int)
+	var ported []int
+	portless := make(map[*Host][]int)
 	for i, s := range shots {
-		var from *Host // nil: the round of all that have ports
-		if !slices.Contains([]uint8{probe.TCP, probe.UDP, probe.SCTP, probe.ICMP}, s.Packet.Proto) {
-			from = s.From
+		if slices.Contains([]uint8{probe.TCP, probe.UDP, probe.SCTP, probe.ICMP, probe.ICMPv6}, s.Packet.Proto) {
+			ported = append(ported, i)
+		} else {
+			portless[s.From] = append(portless[s.From], i)
 		}
-		rounds[from] = append(rounds[from], i)
 	}
-	for _, round := range rounds {
+	if err := p.fireRound(ctx, shots, ported, hits); err != nil {
+		return nil, err
+	}
+	for _, round := range portless {
 		if err := p.lab.forgetConnections(); err != nil {
 			return nil, err
 		}
@@ -270,7 +275,7 @@ func (p *Prober) Fire(ctx context.Context, shots []Shot) ([]Hit, error) {
 			return nil, err
 		}
 	}
-	return hits, p.lab.forgetConnections()
+	return hits, nil
 }
 
 func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits []Hit) error {
@@ -300,11 +305,7 @@ func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits 
 		defer p.mu.Unlock()
 		return fmt.Errorf("%d of %d packets did not reach the gateway: %w", lost(), len(round), err)
 	}
-	// A borrowed MAC address has taught the switch the wrong port.
-	if err := p.introduceAgain(); err != nil {
-		return err
-	}
-	if err := p.fence(ctx); err != nil {
+	if err := p.Settle(ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -369,6 +370,15 @@ func (p *Prober) raw(uid int) (*probe.Raw, error) {
 // nowhere is an address that no host has and no router knows.
 var nowhere = netip.MustParseAddr("192.0.2.9")
 
+// Settle returns when everything that the gateway had already passed on has arrived.
+func (p *Prober) Settle(ctx context.Context) error {
+	// A borrowed MAC address has taught the switch the wrong port.
+	if err := p.introduceAgain(); err != nil {
+		return err
+	}
+	return p.fence(ctx)
+}
+
 // fence returns when everything that was on its way anywhere has arrived.
 func (p *Prober) fence(ctx context.Context) error {
 	type post struct {
@@ -411,7 +421,8 @@ func (p *Prober) fence(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fence: %w", err)
 	}
-	return nil
+	// What is for the gateway itself crosses no fence: it is at its socket by now.
+	return p.local.Drain()
 }
 
 // forgetConnections empties the gateway's table of connections.

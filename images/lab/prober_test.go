@@ -48,9 +48,6 @@ func bare(t *testing.T, w *World) *Lab {
 	gw := "link set dev wan up\naddr add 203.0.113.2/24 dev wan\nroute add default via 203.0.113.1\n"
 	for _, c := range l.Clients {
 		gw += "link set dev " + c.Zone.Port.Name + " up\naddr add " + c.Zone.Gateway.String() + "/24 dev " + c.Zone.Port.Name + "\n"
-		if err := c.IP("addr add " + c.Addr.String() + "/24 dev eth0\nroute add default via " + c.Zone.Gateway.String()); err != nil {
-			t.Fatal(err)
-		}
 	}
 	if err := l.Gateway.IP(gw); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,16 +28,56 @@ type Sighting struct {
 
 // Tap watches for packets in the network namespace of the thread that opened it.
 type Tap struct {
-	files []*os.File
-	wg    sync.WaitGroup
+	sockets []*socket
+	wg      sync.WaitGroup
+}
+
+// socket is one of a tap's sockets.
+type socket struct {
+	file *os.File
+	conn syscall.RawConn
+	mu   sync.Mutex // held while a datagram is taken and handled
+	buf  []byte
+	seen func(b []byte, from unix.Sockaddr)
 }
 
 // Close ends the watching and returns when no more sightings will be reported.
 func (t *Tap) Close() {
-	for _, f := range t.files {
-		f.Close()
+	for _, s := range t.sockets {
+		s.file.Close()
 	}
 	t.wg.Wait()
+}
+
+// Drain returns when everything has been reported that the kernel has given to the
+// tap's sockets so far.
+func (t *Tap) Drain() error {
+	for _, s := range t.sockets {
+		var rerr error
+		err := s.conn.Control(func(fd uintptr) {
+			for rerr == nil {
+				rerr = s.take(int(fd))
+			}
+		})
+		if err = errors.Join(err, rerr); !errors.Is(err, unix.EAGAIN) {
+			return fmt.Errorf("drain: %w", err)
+		}
+	}
+	return nil
+}
+
+// take reads one datagram and reports it.
+func (s *socket) take(fd int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, from, err := unix.Recvfrom(fd, s.buf, 0)
+	switch {
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN): // an interface went away
+		return nil
+	case err == nil:
+		s.seen(s.buf[:n], from)
+	}
+	return err
 }
 
 // OpenTap reports every packet with a token that any interface of the thread's
@@ -110,35 +151,26 @@ func OpenLocal(seen func(Sighting)) (*Tap, error) {
 	return t, nil
 }
 
-// watch takes over fd and hands every datagram to f.
-func (t *Tap) watch(fd int, f func(b []byte, from unix.Sockaddr)) error {
+// watch takes over fd and hands every datagram to seen.
+func (t *Tap) watch(fd int, seen func(b []byte, from unix.Sockaddr)) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("enlarge receive buffer: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "tap")
-	conn, err := file.SyscallConn()
-	if err != nil {
-		return errors.Join(err, file.Close())
+	s := &socket{file: os.NewFile(uintptr(fd), "tap"), buf: make([]byte, 1<<16), seen: seen}
+	var err error
+	if s.conn, err = s.file.SyscallConn(); err != nil {
+		return errors.Join(err, s.file.Close())
 	}
-	t.files = append(t.files, file)
+	t.sockets = append(t.sockets, s)
 	t.wg.Go(func() {
-		buf := make([]byte, 1<<16)
 		for {
-			var n int
-			var from unix.Sockaddr
 			var rerr error
-			err := conn.Read(func(fd uintptr) bool {
-				n, from, rerr = unix.Recvfrom(int(fd), buf, 0)
+			err := s.conn.Read(func(fd uintptr) bool {
+				rerr = s.take(int(fd))
 				return !errors.Is(rerr, unix.EAGAIN)
 			})
-			switch {
-			case err != nil: // closed
-				return
-			case rerr == nil:
-				f(buf[:n], from)
-			case errors.Is(rerr, unix.EINTR), errors.Is(rerr, unix.ENETDOWN):
-			default:
+			if err != nil || rerr != nil { // closed
 				return
 			}
 		}
