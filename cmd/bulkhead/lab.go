@@ -33,10 +33,6 @@ did not come up.`,
 			if err != nil {
 				return err
 			}
-			// Before the world is entered: its first process has another directory tree.
-			if o.File, err = filepath.Abs(o.File); err != nil {
-				return err
-			}
 			w, err := lab.Enter()
 			if err != nil {
 				return err

@@ -45,8 +45,8 @@ func Run(ctx context.Context, w *World, o RunOptions) error {
 		return errors.Join(err, l.logs())
 	}
 	p.Matrix(m)
-	p.Open(m)
 	p.Wrong(m.Wrong)
+	p.Open(m)
 	if !o.Once {
 		l.lookAround(p, o.Command)
 		<-ctx.Done()

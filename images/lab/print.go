@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -179,44 +180,106 @@ func longest(names []string) int {
 	return n
 }
 
-// Open prints what came through and by which rule, pair by pair.
+// Open prints what came through, rule by rule.
 func (p *Printer) Open(m *Matrix) {
 	p.Title("What is open, and by which rule")
-	n := 0
-	for _, s := range m.Parties {
-		n = max(n, utf8.RuneCountInString(s))
+	zones := m.Parties[:len(m.Parties)-2] // without internet and box
+	last := ""
+	list := m.open()
+	ruleWidth := 0
+	for _, o := range list {
+		ruleWidth = max(ruleWidth, min(len(o.rule), 24))
 	}
+	for _, o := range list {
+		name := o.rule
+		if name == last {
+			name = ""
+		}
+		last = o.rule
+		from := strings.Join(o.from, ", ")
+		if slices.Equal(o.from, zones) && len(zones) > 1 {
+			from = "every zone"
+		}
+		for _, line := range fold(from+" → "+strings.Join(o.to, ", "), width-ruleWidth-4) {
+			p.Line("%s  %s", pad(name, ruleWidth), line)
+			name = ""
+		}
+		for _, line := range fold(o.services, width-ruleWidth-4) {
+			p.Line("%s  %s", pad("", ruleWidth), p.paint(dim, line))
+		}
+	}
+}
+
+// fold breaks text at spaces so that it fits in n columns.
+func fold(text string, n int) (lines []string) {
+	line := ""
+	for w := range strings.FieldsSeq(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > n {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimLeft(line+" "+w, " ")
+	}
+	return append(lines, line)
+}
+
+// opening is what one rule lets through between parties, written together where it
+// is the same.
+type opening struct {
+	rule     string
+	services string
+	from, to []string
+}
+
+func (m *Matrix) open() []opening {
+	var list []opening
 	for _, from := range m.Parties {
 		for _, to := range m.Parties {
 			c := m.Cells[policy.Pair{From: from, To: to}]
 			if c == nil {
 				continue
 			}
-			head := pad(from, n) + " → " + pad(to, n)
 			for _, r := range c.byRule() {
-				p.wrap(head, n*2+3, r.name, r.services)
-				head = strings.Repeat(" ", utf8.RuneCountInString(head))
+				text := strings.Join(r.services, " ")
+				i := slices.IndexFunc(list, func(o opening) bool {
+					return o.rule == r.name && o.services == text && slices.Equal(o.from, []string{from})
+				})
+				if i < 0 {
+					list = append(list, opening{rule: r.name, services: text, from: []string{from}, to: []string{to}})
+				} else {
+					list[i].to = append(list[i].to, to)
+				}
 			}
 		}
 	}
+	var merged []opening
+	for _, o := range list {
+		i := slices.IndexFunc(merged, func(n opening) bool {
+			return n.rule == o.rule && n.services == o.services && slices.Equal(n.to, o.to)
+		})
+		if i < 0 {
+			merged = append(merged, o)
+		} else {
+			merged[i].from = append(merged[i].from, o.from...)
+		}
+	}
+	seen := make(map[string]int) // rules in the order in which they appeared
+	for _, o := range merged {
+		if _, ok := seen[o.rule]; !ok {
+			seen[o.rule] = len(seen)
+		}
+	}
+	slices.SortStableFunc(merged, func(a, b opening) int { // what the file says first
+		return cmp.Or(cmp.Compare(own(a.rule), own(b.rule)), cmp.Compare(seen[a.rule], seen[b.rule]))
+	})
+	return merged
 }
 
-// wrap prints head, a rule's name and words, broken over lines that fit.
-func (p *Printer) wrap(head string, n int, rule string, words []string) {
-	const ruleWidth = 16
-	line := ""
-	room := width - 2 - n - 2 - ruleWidth - 2
-	flush := func() {
-		p.Line("%s  %s  %s", head, pad(rule, ruleWidth), p.paint(dim, line))
-		head, rule, line = strings.Repeat(" ", n), "", ""
+// own is 1 for the box's own rules.
+func own(rule string) int {
+	if strings.HasPrefix(rule, "box:") {
+		return 1
 	}
-	for _, w := range words {
-		if line != "" && utf8.RuneCountInString(line)+1+len(w) > room {
-			flush()
-		}
-		line = strings.TrimLeft(line+" "+w, " ")
-	}
-	flush()
+	return 0
 }
 
 type ruleServices struct {
