@@ -72,10 +72,12 @@ type cells struct {
 
 func newCells(entries []policy.Entry) cells {
 	c := cells{entries: map[cell][]policy.Entry{}}
-	prefixes := entries[0].Tier() == policy.TierPrefix
 	var froms, tos []span
-	if prefixes {
+	tier := entries[0].Tier()
+	if tier == policy.TierNet || tier == policy.TierNetWhole {
 		froms = cut(entries, func(e policy.Entry) policy.Side { return e.From })
+	}
+	if tier == policy.TierNet || tier == policy.TierWholeNet {
 		tos = cut(entries, func(e policy.Entry) policy.Side { return e.To })
 	}
 	for _, e := range entries {

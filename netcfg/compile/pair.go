@@ -1,8 +1,6 @@
 package compile
 
 import (
-	"net/netip"
-
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nft"
 	"bulkhead/netcfg/policy"
@@ -185,7 +183,8 @@ func (w *pairWriter) lookups(entries []policy.Entry) {
 }
 
 var tierNames = map[policy.Tier]string{
-	policy.TierDaemonWhole: "daemon", policy.TierDaemonHost: "daemon-host", policy.TierWhole: "zone", policy.TierPrefix: "net",
+	policy.TierDaemonWhole: "daemon", policy.TierDaemonHost: "daemon-host", policy.TierWhole: "zone",
+	policy.TierWholeNet: "zone-net", policy.TierNetWhole: "net-zone", policy.TierNet: "net-net",
 	policy.TierWholeHost: "zone-host", policy.TierHostWhole: "host-zone", policy.TierHostHost: "host-host",
 }
 
@@ -230,11 +229,11 @@ func tierFields(t policy.Tier) []nft.Field {
 		return []nft.Field{nft.SkUID}
 	case policy.TierDaemonHost:
 		return []nft.Field{nft.SkUID, nft.IPDaddr}
-	case policy.TierWholeHost:
+	case policy.TierWholeHost, policy.TierWholeNet:
 		return []nft.Field{nft.IPDaddr}
-	case policy.TierHostWhole:
+	case policy.TierHostWhole, policy.TierNetWhole:
 		return []nft.Field{nft.IPSaddr}
-	case policy.TierHostHost, policy.TierPrefix:
+	case policy.TierHostHost, policy.TierNet:
 		return []nft.Field{nft.IPSaddr, nft.IPDaddr}
 	}
 	return nil
@@ -250,8 +249,4 @@ func formFields(f policy.Form) []nft.Field {
 		return []nft.Field{nft.ICMPType}
 	}
 	return nil
-}
-
-func addrRange(p netip.Prefix) nft.Range {
-	return nft.Range{Lo: nft.Addr(p.Addr()), Hi: nft.Addr(policy.Broadcast(p))}
 }

@@ -95,12 +95,15 @@ type Entry struct {
 type Tier uint8
 
 // The tiers. In the names, the first word is the source and the second the
-// destination; Prefix is any entry with a prefix of more than one address.
+// destination. A network has more than one address; where one side is a network the
+// other may be a network or a host.
 const (
 	TierDaemonWhole Tier = iota // one of the box's users to everything
 	TierDaemonHost
 	TierWhole
-	TierPrefix
+	TierWholeNet
+	TierNetWhole
+	TierNet
 	TierWholeHost
 	TierHostWhole
 	TierHostHost
@@ -124,8 +127,12 @@ func (e Entry) Tier() Tier {
 		return TierHostWhole
 	case e.From.host() && e.To.host():
 		return TierHostHost
+	case e.From.Whole:
+		return TierWholeNet
+	case e.To.Whole:
+		return TierNetWhole
 	}
-	return TierPrefix
+	return TierNet
 }
 
 // Form is how an entry's service picks packets, from general to specific.
