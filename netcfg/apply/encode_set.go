@@ -169,6 +169,18 @@ func udataOrder(types []nft.Type) uint32 {
 	return udataOrderBig
 }
 
+// elementCount is the number of elements that the kernel will list of a table.
+func elementCount(t *nft.Table) (n int) {
+	for i := range t.Sets {
+		if s := &t.Sets[i]; s.Interval && len(s.Key) == 1 {
+			n += len(intervalElements(s))
+		} else {
+			n += len(s.Elements)
+		}
+	}
+	return n
+}
+
 // elements adds the elements of a set in as many messages as they need.
 func (e *encoder) elements(s *nft.Set) {
 	list := make([]attrs, 0, len(s.Elements))

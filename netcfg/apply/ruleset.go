@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -126,7 +127,8 @@ func (r *Rulesets) replace(t *nft.Table) error {
 	if again {
 		return errStartOver
 	}
-	after, err := r.look()
+	want := elementCount(t)
+	after, err := r.look(func(_ string, elements int) bool { return elements == want })
 	if err == nil && after != nextGeneration(before) {
 		return errGenerationChanged
 	}
@@ -136,29 +138,43 @@ func (r *Rulesets) replace(t *nft.Table) error {
 // nextGeneration is the number after a commit; 0 is left out.
 func nextGeneration(g uint32) uint32 { return max(g+1, 1) }
 
+// rehashPause is how long a look waits for the kernel to sort out its hash tables.
+const rehashPause = 5 * time.Millisecond
+
 // look reads the table's digest from the kernel, unless it is known, and returns the
 // generation for which it holds.
-func (r *Rulesets) look() (generation uint32, err error) {
+//
+// For some milliseconds after elements were added the kernel may move those of big
+// sets to a larger hash table, and lists some of them twice or not at all
+// (net/netfilter/nft_set_hash.c, nft_rhash_walk). So a digest that is not the expected
+// one is not believed until it comes twice in a row.
+func (r *Rulesets) look(expected func(digest string, elements int) bool) (generation uint32, err error) {
+	doubtful := ""
 	for range loadAttempts {
 		before, err := r.nl.generation()
 		if err != nil || r.seen && before == r.generation {
 			return before, err
 		}
-		digest, dumpErr := r.nl.digest(r.table)
+		digest, elements, dumpErr := r.nl.digest(r.table)
 		after, err := r.nl.generation()
 		if err != nil {
 			return 0, err
 		}
 		if before != after {
+			doubtful = ""
 			continue // what was read may be half old, half new
 		}
 		if dumpErr != nil {
 			return 0, dumpErr
 		}
-		r.seen, r.generation, r.digest = true, after, digest
-		return after, nil
+		if digest == "" || digest == doubtful || expected(digest, elements) {
+			r.seen, r.generation, r.digest = true, after, digest
+			return after, nil
+		}
+		doubtful = digest
+		time.Sleep(rehashPause)
 	}
-	return 0, fmt.Errorf("read table %s: somebody else changed rulesets %d times meanwhile", r.table, loadAttempts)
+	return 0, fmt.Errorf("read table %s: it came out different %d times", r.table, loadAttempts)
 }
 
 // Observe says whether the table in the kernel is the one that was loaded last. If
@@ -167,7 +183,8 @@ func (r *Rulesets) look() (generation uint32, err error) {
 func (r *Rulesets) Observe(last LoadedRuleset) (state.Ruleset, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, err := r.look(); err != nil {
+	expected := func(digest string, _ int) bool { return digest == last.KernelDigest }
+	if _, err := r.look(expected); err != nil {
 		return state.Ruleset{}, fmt.Errorf("observe table %s: %w", r.table, err)
 	}
 	switch {
@@ -187,7 +204,8 @@ func (r *Rulesets) Observe(last LoadedRuleset) (state.Ruleset, error) {
 func (r *Rulesets) ObserveRuleset() (digest string, exists bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, err := r.look(); err != nil {
+	unknown := func(string, int) bool { return false }
+	if _, err := r.look(unknown); err != nil {
 		return "", false, fmt.Errorf("observe table %s: %w", r.table, err)
 	}
 	return r.digest, r.digest != "", nil

@@ -65,16 +65,21 @@ func compareRecords(a, b record) int {
 
 // digest is the SHA-256 of all that is in a table, in hexadecimal digits; "" if there
 // is no such table. Of order only that of the rules in a chain counts: the kernel
-// lists elements as its hash tables have them.
-func (n *nfnetlink) digest(table string) (string, error) {
+// lists elements as its hash tables have them, and now and then twice. It returns
+// the number of different elements, too.
+func (n *nfnetlink) digest(table string) (digest string, elements int, err error) {
 	records, err := n.records(table)
 	if err != nil || len(records) == 0 {
-		return "", err
+		return "", 0, err
 	}
 	slices.SortFunc(records, compareRecords)
+	records = slices.CompactFunc(records, func(a, b record) bool { return compareRecords(a, b) == 0 })
 	h := sha256.New()
 	var head []byte
 	for _, r := range records {
+		if r.kind == unix.NFT_MSG_GETSETELEM {
+			elements++
+		}
 		head = binary.BigEndian.AppendUint16(head[:0], r.kind)
 		head = binary.BigEndian.AppendUint32(head, uint32(len(r.name)))
 		head = append(head, r.name...)
@@ -82,7 +87,7 @@ func (n *nfnetlink) digest(table string) (string, error) {
 		h.Write(head)
 		h.Write(r.data)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), elements, nil
 }
 
 func (n *nfnetlink) records(table string) ([]record, error) {

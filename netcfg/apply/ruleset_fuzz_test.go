@@ -22,8 +22,8 @@ func FuzzKernelReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for range errorMessages(data) {
 		}
-		o := decodeObject(payload(netlink.Message{Data: data}))
-		o = decodeObject(data)
+		payload(netlink.Message{Data: data})
+		o := decodeObject(data)
 		_, _ = o.string(unix.NFTA_CHAIN_NAME), o.uint32(nftaChainFlags)
 		var c contents
 		c.addChain(o)

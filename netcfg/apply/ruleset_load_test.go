@@ -460,19 +460,33 @@ func TestBigTables(t *testing.T) {
 			Comment: fmt.Sprintf("rule number %d", i),
 		})
 	}
+	// The kernel moves elements to a larger hash table when it is three quarters full, and
+	// meanwhile lists them incompletely.
+	growing := &nft.Table{Name: "bulkhead", Sets: []nft.Set{{Name: "addrs", Key: []nft.Type{nft.IPv4Addr}}}}
+	for i := range 32768*3/4 + 24 {
+		growing.Sets[0].Elements = append(growing.Sets[0].Elements, nft.Element{Key: []nft.Range{nft.One(nft.U32(uint32(7 * i)))}})
+	}
 	for _, tt := range []struct {
-		name  string
-		table *nft.Table
+		name    string
+		table   *nft.Table
+		reloads int
 	}{
-		{"5000 rules", linear},
-		{"one pair with 50000 elements", pairs(1, 50000)},
-		{"400 pairs with 50000 elements", pairs(400, 50000)},
+		{"5000 rules", linear, 1},
+		{"one pair with 50000 elements", pairs(1, 50000), 1},
+		{"400 pairs with 50000 elements", pairs(400, 50000), 1},
+		{"a hash table that grows last", growing, 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := openRulesets(t, nstest.New(t))
+			ns := nstest.New(t)
+			r := openRulesets(t, ns)
 			first := mustLoad(t, r, tt.table)
-			if again := mustLoad(t, r, tt.table); again != first {
-				t.Errorf("loaded %+v at first and then %+v", first, again)
+			for range tt.reloads {
+				if again := mustLoad(t, r, tt.table); again != first {
+					t.Errorf("loaded %+v at first and then %+v", first, again)
+				}
+				if digest, foreign := observe(t, openRulesets(t, ns), first); digest != first.TextDigest || foreign {
+					t.Errorf("another process sees digest %q, foreign %t", digest, foreign)
+				}
 			}
 		})
 	}
