@@ -73,3 +73,7 @@ bench: deps build ## measure scale, packet cost, throughput and memory, and prin
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin out
+
+.PHONY: kernel
+kernel: ## build the image's kernel, or take it from a cache (ARCH=arm64, KERNEL_SOURCE=DIR, KERNEL_CACHE=DIR)
+	@ARCH=$(ARCH) go run ./images/kernel/mkkernel
