@@ -108,6 +108,7 @@ func diffHosts(old, new *Policy, pair Pair, from, to both) []Change {
 		services = append(old.services(pair), new.services(pair)...)
 	}
 	parts := atoms(services)
+	old, new = old.only(pair, before), new.only(pair, after)
 	var gained, lost []model.Service
 	for _, s := range parts {
 		was, is := ask(old, from.old, to.old, s), ask(new, from.new, to.new, s)
@@ -133,6 +134,14 @@ func (p *Policy) between(pair Pair, from, to *Host) []Entry {
 		}
 	}
 	return list
+}
+
+// only returns the policy with nothing but the entries, for asking about a pair of
+// hosts that no others cover.
+func (p *Policy) only(pair Pair, entries []Entry) *Policy {
+	q := *p
+	q.pairs = map[Pair][]Entry{pair: entries}
+	return &q
 }
 
 // sameMeaning compares entries by all but the name of their rule.
