@@ -50,7 +50,7 @@ did not come up.`,
 	cmd.Flags().StringVarP(&o.File, "config", "c", "configs/zero-trust.yaml", "configuration `file`")
 	cmd.Flags().BoolVar(&o.Once, "once", false, "end after the matrix")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
-	cmd.AddCommand(newLabExecCommand())
+	cmd.AddCommand(newLabExecCommand(), newLabBenchCommand())
 	return cmd
 }
 

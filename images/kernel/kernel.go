@@ -27,7 +27,7 @@ type Arch struct {
 	compiler  string // Debian's prefix of the cross tools
 	crossPkg  string // and the package that brings them
 	objects   int    // about how many a build compiles, for the estimate of the first
-	console   string // of the serial port
+	console   string // the serial port, for the command line
 	fragment  string
 }
 
@@ -80,3 +80,7 @@ func (a Arch) Wanted() (Config, error) {
 	}
 	return common.With(own), nil
 }
+
+// Console returns the serial port as the kernel's command line names it after
+// "console=".
+func (a Arch) Console() string { return a.console }

@@ -50,7 +50,7 @@ func (l *Lab) dhcp(ctx context.Context, c *Client) (<-chan struct{}, error) {
 
 // awaitAddress returns when the client's port has an IPv4 address.
 func (c *Client) awaitAddress(ctx context.Context) (netip.Addr, error) {
-	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(c.net.Fd()), Groups: 1 << (unix.RTNLGRP_IPV4_IFADDR - 1)})
+	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: c.NetNS(), Groups: 1 << (unix.RTNLGRP_IPV4_IFADDR - 1)})
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -70,7 +70,7 @@ func (c *Client) awaitAddress(ctx context.Context) (netip.Addr, error) {
 
 // address returns the IPv4 address of the client's port now, zero if it has none.
 func (c *Client) address() (netip.Addr, error) {
-	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(c.net.Fd())})
+	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: c.NetNS()})
 	if err != nil {
 		return netip.Addr{}, err
 	}

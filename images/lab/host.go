@@ -30,7 +30,7 @@ type Host struct {
 type hostFDs struct{ Net, Mount, UTS int }
 
 func (h *Host) fds() hostFDs {
-	return hostFDs{int(h.net.Fd()), int(h.mnt.Fd()), int(h.uts.Fd())}
+	return hostFDs{h.NetNS(), int(h.mnt.Fd()), int(h.uts.Fd())}
 }
 
 // nsFile is an open namespace.
@@ -177,12 +177,19 @@ func (h *Host) Resolvers() []string {
 	return list
 }
 
-// remove gives the host up. Its namespaces go with the last program in them.
-func (w *World) remove(h *Host) error {
+// NetNS is a file descriptor of the host's network namespace, as long as the host
+// is there.
+func (h *Host) NetNS() int { return int(h.net.Fd()) }
+
+// Remove gives a host up. Its namespaces go with the last program in them.
+func (w *World) Remove(h *Host) {
 	w.hosts = slices.DeleteFunc(w.hosts, func(o *Host) bool { return o == h })
 	path := "/run/netns/" + h.Name
-	return errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path), os.RemoveAll(filepath.Dir(h.etc)),
+	err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path), os.RemoveAll(filepath.Dir(h.etc)),
 		h.net.Close(), h.mnt.Close(), h.uts.Close())
+	if err != nil {
+		panic(err) // made by us, used by us
+	}
 }
 
 // namespaces of the host, in the order in which to enter them.

@@ -268,7 +268,7 @@ func (p *Prober) Fire(ctx context.Context, shots []Shot) ([]Hit, error) {
 		return nil, err
 	}
 	for _, round := range portless {
-		if err := p.lab.forgetConnections(); err != nil {
+		if err := ForgetConnections(p.lab.Gateway); err != nil {
 			return nil, err
 		}
 		if err := p.fireRound(ctx, shots, round, hits); err != nil {
@@ -425,9 +425,9 @@ func (p *Prober) fence(ctx context.Context) error {
 	return p.local.Drain()
 }
 
-// forgetConnections empties the gateway's table of connections.
-func (l *Lab) forgetConnections() error {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(l.Gateway.net.Fd())})
+// ForgetConnections empties a host's table of connections.
+func ForgetConnections(h *Host) error {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: h.NetNS()})
 	if err != nil {
 		return err
 	}
@@ -479,7 +479,7 @@ func (p *Prober) introduceAgain() error {
 // overtake it.
 func (p *Prober) introduce(ctx context.Context) error {
 	l := p.lab
-	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(l.Gateway.net.Fd()), Groups: 1 << (unix.RTNLGRP_NEIGH - 1)})
+	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: l.Gateway.NetNS(), Groups: 1 << (unix.RTNLGRP_NEIGH - 1)})
 	if err != nil {
 		return err
 	}
@@ -536,7 +536,7 @@ func (l *Lab) LinkLocal(party string) (a netip.Addr, err error) {
 
 // neighbours returns the addresses whose MAC addresses the gateway knows.
 func (l *Lab) neighbours() (map[netip.Addr]bool, error) {
-	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: int(l.Gateway.net.Fd())})
+	conn, err := rtnetlink.Dial(&netlink.Config{NetNS: l.Gateway.NetNS()})
 	if err != nil {
 		return nil, err
 	}
