@@ -42,7 +42,8 @@ build: ## build all programs into bin/
 check: ## formatting, vet, staticcheck, unit tests with the race detector, goldens unchanged
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 --no-run-if-empty gofmt -l); \
 		test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	go vet ./... .ci/suite.go
+	go vet ./...
+	go vet .ci/suite.go
 	go tool staticcheck ./...
 	$(suite) -name unit -- -race -timeout 15m ./...
 	@git diff --exit-code -- '*testdata*' 'configs' || { echo "the tests changed tracked files"; exit 1; }
