@@ -34,10 +34,10 @@ func (a Arch) tools() []tool {
 	return list
 }
 
-// missing returns the packages that have to be installed before building.
-func (a Arch) missing() []string {
+// missing returns those packages that have to be installed before building.
+func missing(tools []tool) []string {
 	var list []string
-	for _, t := range a.tools() {
+	for _, t := range tools {
 		_, err := os.Stat(t.brings)
 		if !strings.HasPrefix(t.brings, "/") {
 			_, err = exec.LookPath(t.brings)

@@ -24,6 +24,8 @@ type Options struct {
 	Out    io.Writer
 	// Terminal says that Out is one, so that lines can be written over.
 	Terminal bool
+
+	tools []tool // that building needs; nil: those of the architecture
 }
 
 // CacheDir returns the user's cache of kernels.
@@ -81,7 +83,10 @@ func Make(ctx context.Context, o Options) (Kernel, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	packages := o.Arch.missing()
+	if o.tools == nil {
+		o.tools = o.Arch.tools()
+	}
+	packages := missing(o.tools)
 	if want.Source == "" {
 		packages = append(packages, sourcePackage)
 	}
