@@ -56,8 +56,10 @@ func run(name string, noskip bool, args []string) int {
 	s := suite{perPackage: make(map[string]*counts), output: make(map[string][]string)}
 	readErr := s.read(out)
 	err = errors.Join(readErr, cmd.Wait())
-	for _, t := range s.skips {
-		fmt.Println("skipped", t)
+	if noskip {
+		for _, t := range s.skips {
+			fmt.Println("skipped", t)
+		}
 	}
 	code := 0
 	switch {
