@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"bulkhead/netcfg/strictjson"
 )
 
 // failure is the body of every answer that is not 200.
@@ -24,7 +25,7 @@ const maxBody = MaxFile/3*4 + 1<<16
 // clients that hang; applying a large configuration takes a few seconds.
 func NewServer(b Backend, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           Handler(b),
+		Handler:           handler(b),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      2 * time.Minute,
@@ -34,8 +35,8 @@ func NewServer(b Backend, log *slog.Logger) *http.Server {
 	}
 }
 
-// Handler serves the API of b.
-func Handler(b Backend) http.Handler {
+// handler serves the API of b.
+func handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", get(b.Status))
 	mux.Handle("GET /v1/zones", get(b.Zones))
@@ -61,36 +62,18 @@ func get[T any](f func(context.Context) (T, error)) http.Handler {
 
 func post[In, Out any](f func(context.Context, In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		in, err := decode[In](http.MaxBytesReader(w, r.Body, maxBody))
+		in, err := strictjson.Decode[In](http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			status := http.StatusBadRequest
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				status = http.StatusRequestEntityTooLarge
 			}
-			reply(w, status, failure{Error: "read the request: " + err.Error()})
+			reply(w, status, failure{Error: "the request: " + err.Error()})
 			return
 		}
 		out, err := f(r.Context(), in)
 		answer(w, out, err)
 	})
-}
-
-// decode reads exactly one JSON value, without fields that T does not have: a
-// client that asks for more than this server knows must be told so.
-func decode[T any](r io.Reader) (T, error) {
-	var v T
-	dec := json.NewDecoder(r)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&v); err != nil {
-		return v, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		if err == nil {
-			err = errors.New("something follows the value")
-		}
-		return v, err
-	}
-	return v, nil
 }
 
 func answer(w http.ResponseWriter, v any, err error) {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"bulkhead/services/run"
 )
 
@@ -138,7 +140,7 @@ func TestBrokenConfigIsLoggedAndIgnored(t *testing.T) {
 		{"empty", ``, "EOF"},
 		{"two values", `{"zone": "a"} {"zone": "b"}`, "something follows"},
 		{"wrong type", `{"zone": 7}`, "cannot unmarshal"},
-		{"too large", `{"zone": "a"}` + strings.Repeat(" ", 16<<20), "larger than"},
+		{"too large", `{"zone": "a"}` + strings.Repeat(" ", 32<<20), "larger than"},
 		{"refused", `{"zone": "bad"}`, "no such zone"},
 	}
 	for _, tt := range tests {
@@ -168,4 +170,16 @@ func TestDisabledEndsTheWatch(t *testing.T) {
 	if err := <-w.done; !errors.Is(err, run.ErrDisabled) {
 		t.Errorf("got %v, want ErrDisabled", err)
 	}
+}
+
+func TestPipeInPlaceOfConfigHoldsNobodyUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, path, accept)
+	w.log.want(t, "not a regular file")
+	replace(t, path, `{"zone": "iot"}`)
+	w.want(t, "iot")
+	w.stop(t)
 }
