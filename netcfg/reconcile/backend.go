@@ -34,7 +34,7 @@ func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
 	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, status: api.Status{
 		Name: t.cfg.System.Name, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
-		Confirmed: t.confirmed, Uplink: r.uplink(out), Troubles: texts(out.errs), Warnings: t.warnings,
+		Confirmed: t.confirmed, Uplink: r.uplink(out), Troubles: texts(out.all()), Warnings: t.warnings,
 		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
 	if t.closed != "" {
@@ -107,10 +107,7 @@ func (r *Reconciler) Zones(context.Context) ([]api.Zone, error) {
 	if err != nil {
 		return nil, err
 	}
-	leases, err := readLeases(r.o.Run)
-	if err != nil {
-		return nil, err
-	}
+	leases, _ := r.leases.read() // what is wrong with them, the status says
 	zones := []api.Zone{}
 	for _, z := range v.cfg.Zones {
 		zone := api.Zone{
@@ -161,10 +158,7 @@ func (r *Reconciler) Devices(context.Context) ([]api.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	leases, err := readLeases(r.o.Run)
-	if err != nil {
-		return nil, err
-	}
+	leases, _ := r.leases.read() // what is wrong with them, the status says
 	devices := []api.Device{}
 	for _, d := range v.cfg.Devices {
 		dev := api.Device{
@@ -182,7 +176,7 @@ func (r *Reconciler) Devices(context.Context) ([]api.Device, error) {
 
 // Leases implements [api.Backend].
 func (r *Reconciler) Leases(context.Context) ([]svcconf.Lease, error) {
-	leases, err := readLeases(r.o.Run)
+	leases, err := r.leases.read()
 	if leases == nil {
 		leases = []svcconf.Lease{}
 	}

@@ -8,12 +8,12 @@ import (
 
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
 )
 
 // What tests need to see of the inside.
 var (
 	JudgeOf     = judgeOf
-	ReadForeign = readForeign
 	DecodeLease = decodeLease
 )
 
@@ -33,3 +33,12 @@ func DecodeRescue(data []byte) (*model.Config, error) {
 	}
 	return v.config()
 }
+
+// LeasesFile is how leases are read.
+type LeasesFile = leasesFile
+
+// NewLeasesFile returns the reader of a file.
+func NewLeasesFile(path string) *LeasesFile { return &leasesFile{path: path} }
+
+// Read reads it.
+func (l *leasesFile) Read() ([]svcconf.Lease, error) { return l.read() }

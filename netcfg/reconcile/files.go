@@ -7,25 +7,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/file"
 	"bulkhead/services/privdrop"
 )
 
-// maxForeign bounds what is read of a file that a service wrote, in bytes: 65,536
-// leases take about 20 MB.
-const maxForeign = 32 << 20
+// What is read at most of files that services wrote, in bytes.
+const (
+	maxConfig = 32 << 20 // our own, if nobody meddled: 65,536 reservations and hosts
+	maxLeases = 32 << 20 // 512 bytes for each of 65,536
+	maxUplink = 64 << 10
+)
+
+// maxResolvers is how many resolvers of the uplink's lease are taken.
+const maxResolvers = 8
 
 // audience is a service with its directory, and whose group may read what the
 // service leaves there.
@@ -54,7 +60,6 @@ func (r *Reconciler) prepare() {
 			r.o.Log.Error("prepare a service's directory", "service", a.owner.Name, "err", err)
 		}
 	}
-	r.lease.path = filepath.Join(r.o.Run, svcconf.Wand.Name, svcconf.UplinkFile)
 }
 
 // tell gives each service its configuration.
@@ -65,7 +70,7 @@ func (r *Reconciler) tell(out *outcome) {
 			err = hand(r.o.Run, a.owner, a.conf(out.result))
 		}
 		if err != nil {
-			out.fail("configure %s: %w", a.owner.Name, err)
+			out.trouble("configure %s: %w", a.owner.Name, err)
 		}
 	}
 }
@@ -80,63 +85,57 @@ func hand(run string, user svcconf.User, conf any) error {
 	}
 	data = append(data, '\n')
 	path := filepath.Join(run, user.Name, svcconf.ConfigFile)
-	if old, err := readForeign(path); err == nil && bytes.Equal(old, data) {
+	if old, err := file.Read(path, maxConfig); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o640))
-	if err != nil {
-		return err
-	}
-	defer f.Cleanup()
+	group := -1
 	if os.Geteuid() == 0 {
-		if err := f.Chown(0, user.ID); err != nil {
-			return err
-		}
+		group = user.ID
 	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.CloseAtomicallyReplace()
+	return file.Replace(path, data, 0o640, group)
 }
 
-// readForeign reads a file in a directory that belongs to a service. Should that
-// have been taken over, it must not make root read a file of somebody else's, wait
-// for a pipe, or run out of memory.
-func readForeign(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxForeign+1))
-	if err == nil && len(data) > maxForeign {
-		err = fmt.Errorf("%s: larger than %d bytes", path, maxForeign)
-	}
-	return data, err
+// leasesFile is the leases as dhcpd leaves them. There may be many, so what was read
+// is kept until the file is another. It may be read by several goroutines; nobody
+// may change what they get.
+type leasesFile struct {
+	path string
+
+	mu   sync.Mutex
+	info fs.FileInfo // of what was read; nil: nothing was
+	list []svcconf.Lease
+	err  error // what is wrong with it
 }
 
-// readLeases returns the leases that dhcpd has given; none if it has not said.
-func readLeases(run string) ([]svcconf.Lease, error) {
-	data, err := readForeign(filepath.Join(run, svcconf.Dhcpd.Name, svcconf.LeasesFile))
+// read returns the leases that dhcpd has given; none if it has not said.
+func (l *leasesFile) read() ([]svcconf.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	info, err := file.Stat(l.path)
+	if err == nil && l.info != nil && os.SameFile(info, l.info) && info.ModTime().Equal(l.info.ModTime()) && info.Size() == l.info.Size() {
+		return l.list, l.err
+	}
+	l.info, l.list, l.err = nil, nil, nil
+	if err == nil {
+		l.list, err = decodeLeases(l.path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	l.info, l.err = info, err
+	return l.list, l.err
+}
+
+func decodeLeases(path string) ([]svcconf.Lease, error) {
+	data, err := file.Read(path, maxLeases)
 	if err != nil {
 		return nil, err
 	}
-	var l svcconf.Leases
-	if err := json.Unmarshal(data, &l); err != nil {
+	v, err := strictjson.Decode[svcconf.Leases](bytes.NewReader(data))
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", svcconf.LeasesFile, err)
 	}
-	return l.Leases, nil
+	return v.Leases, nil
 }
 
 // leaseFile is the uplink's lease as wand leaves it. How long it holds is counted
@@ -151,7 +150,7 @@ type leaseFile struct {
 
 // read returns the lease in force, without an end by the clock, or nil.
 func (l *leaseFile) read() (*facts.Lease, error) {
-	data, err := readForeign(l.path)
+	data, err := file.Read(l.path, maxUplink)
 	if errors.Is(err, fs.ErrNotExist) {
 		*l = leaseFile{path: l.path}
 		return nil, nil
@@ -184,20 +183,23 @@ func (l *leaseFile) left() (time.Duration, bool) {
 }
 
 // decodeLease reads what wand wrote. Wand talks to strangers: what it says is taken
-// for no more than an address that the box may have.
+// for no more than an address that the box may have. Errors do not quote it: they
+// would differ each time that it differs, and be told anew.
 func decodeLease(data []byte) (*facts.Lease, error) {
 	var v facts.Lease
 	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, fmt.Errorf("%s: %w", svcconf.UplinkFile, err)
+		return nil, fmt.Errorf("%s: not a lease", svcconf.UplinkFile)
 	}
 	bad := func(a netip.Addr) bool {
 		return !a.Is4() || a.IsMulticast() || a.IsLoopback() || a.IsUnspecified() || a.As4()[0] >= 240
 	}
 	switch {
 	case !v.Address.IsValid() || bad(v.Address.Addr()) || v.Address.Bits() < 8:
-		return nil, fmt.Errorf("%s: %s is no address for the box", svcconf.UplinkFile, v.Address)
+		return nil, fmt.Errorf("%s: its address is none for the box", svcconf.UplinkFile)
 	case v.Gateway.IsValid() && bad(v.Gateway):
-		return nil, fmt.Errorf("%s: %s is no gateway", svcconf.UplinkFile, v.Gateway)
+		return nil, fmt.Errorf("%s: its gateway is none", svcconf.UplinkFile)
 	}
+	v.Resolvers = slices.DeleteFunc(v.Resolvers, bad)
+	v.Resolvers = v.Resolvers[:min(len(v.Resolvers), maxResolvers)]
 	return &v, nil
 }

@@ -3,73 +3,51 @@
 package reconcile_test
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/reconcile"
 )
 
-func TestFilesOfServicesAreReadWithCare(t *testing.T) {
-	dir := t.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	if err := os.WriteFile(path("plain"), []byte("text"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(path("plain"), path("link")); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mkfifo(path("pipe"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path("huge"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(path("huge"), 1<<30); err != nil { // sparse
-		t.Fatal(err)
-	}
-	if data, err := reconcile.ReadForeign(path("plain")); err != nil || string(data) != "text" {
-		t.Errorf("a plain file: got %q, %v", data, err)
-	}
-	if _, err := reconcile.ReadForeign(path("none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no file: got %v", err)
-	}
-	for _, name := range []string{"link", "pipe", "huge", "."} { // a pipe without a writer must not hold up netcfgd
-		if _, err := reconcile.ReadForeign(path(name)); err == nil {
-			t.Errorf("%s was read", name)
-		}
-	}
-}
-
-func TestWatchedFileNeedNotExist(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "uplink.json")
-	changed, err := reconcile.WatchFile(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name string) {
+func TestLeasesAreReadOnceUntilTheyChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leases.json")
+	l := reconcile.NewLeasesFile(path)
+	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("tmp")
-	if err := os.Rename(filepath.Join(dir, "tmp"), path); err != nil {
-		t.Fatal(err)
+	if list, err := l.Read(); len(list) != 0 || err != nil {
+		t.Errorf("without a file: %v, %v", list, err)
 	}
-	<-changed
+	write(`{"leases":[{}]}`)
+	first, err := l.Read()
+	if err != nil || len(first) != 1 {
+		t.Fatalf("got %v, %v", first, err)
+	}
+	if again, err := l.Read(); err != nil || &again[0] != &first[0] {
+		t.Errorf("the same file was read again: %v", err)
+	}
+	write(`{"leases":[{},{}]}`)
+	if list, err := l.Read(); err != nil || len(list) != 2 {
+		t.Errorf("another file: got %v, %v", list, err)
+	}
+	write(`{"leases":[` + strings.Repeat("{},", 1<<16) + `{}]}`)
+	for range 2 {
+		if list, err := l.Read(); err == nil || len(list) != 0 {
+			t.Errorf("too many: got %d, %v", len(list), err)
+		}
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	<-changed
-	if err := os.Remove(dir); err != nil {
-		t.Fatal(err)
-	}
-	for range changed { // ends when the directory is gone
+	if list, err := l.Read(); len(list) != 0 || err != nil {
+		t.Errorf("the file is gone: %v, %v", list, err)
 	}
 }

@@ -75,13 +75,12 @@ type Options struct {
 	Log       *slog.Logger
 	Console   io.Writer        // is told why the box is closed
 	Wall      func() time.Time // the clock on the wall, which may be set at any time
-	// WatchFile returns a channel on which a value stands after the file was made,
-	// replaced or removed. It is closed after ctx ends, or if it cannot go on.
+	// WatchFile is [file.Watch], or does as it does.
 	WatchFile func(ctx context.Context, path string) (<-chan struct{}, error)
 }
 
 // A Reconciler owns the network state of the box while Run runs. Its methods may
-// be called by anyone; all fields but o, requests and seen belong to Run.
+// be called by anyone; all fields but o, leases, requests and seen belong to Run.
 type Reconciler struct {
 	o     Options
 	clock clock
@@ -90,6 +89,7 @@ type Reconciler struct {
 	confirmed *target // the confirmed configuration, while it cannot be loaded and target is rescue
 	pins      map[string]netip.Addr
 	lease     leaseFile
+	leases    leasesFile
 	last      outcome     // of the last round
 	settled   state.State // what the last round without errors left behind
 	swept     string      // digest of the rules that connections were last judged by
@@ -113,6 +113,8 @@ type Reconciler struct {
 func New(o Options) *Reconciler {
 	return &Reconciler{
 		o: o, clock: clock{wall: o.Wall}, started: o.Wall(),
+		lease:    leaseFile{path: filepath.Join(o.Run, svcconf.Wand.Name, svcconf.UplinkFile)},
+		leases:   leasesFile{path: filepath.Join(o.Run, svcconf.Dhcpd.Name, svcconf.LeasesFile)},
 		requests: make(chan func()),
 	}
 }
@@ -126,7 +128,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	r.prepare()
 	r.load()
-	uplink := filepath.Join(r.o.Run, svcconf.Wand.Name, svcconf.UplinkFile)
+	uplink := r.lease.path
 	kernelChanged, fileChanged := make(chan struct{}, 1), make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.watch(ctx, "kernel", kernelChanged, r.o.Kernel.Watch) })

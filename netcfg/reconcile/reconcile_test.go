@@ -219,6 +219,7 @@ type box struct {
 	run, state string
 	skew       atomic.Int64 // nanoseconds by which the clock on the wall is ahead
 	file       chan struct{}
+	log        *slog.Logger
 	console    strings.Builder
 	r          *reconcile.Reconciler
 	stop       func()
@@ -227,7 +228,7 @@ type box struct {
 func newBox(t *testing.T) *box {
 	dir := t.TempDir()
 	b := &box{t: t, kernel: newKernel(), conntrack: new(fakeConntrack),
-		run: filepath.Join(dir, "run"), state: filepath.Join(dir, "state")}
+		log: slog.New(slog.DiscardHandler), run: filepath.Join(dir, "run"), state: filepath.Join(dir, "state")}
 	b.setClock(time.Until(begin))
 	if err := os.MkdirAll(b.run, 0o755); err != nil {
 		t.Fatal(err)
@@ -246,7 +247,7 @@ func (b *box) boot() {
 	file := b.file
 	b.r = reconcile.New(reconcile.Options{
 		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, Run: b.run,
-		Log: slog.New(slog.DiscardHandler), Console: &b.console,
+		Log: b.log, Console: &b.console,
 		Wall:      func() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) },
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },
 	})
@@ -710,6 +711,102 @@ func TestRulesThatDoNotLoadAtBootLeadToRescueAndBack(t *testing.T) {
 		wait(time.Minute)
 		if s := b.status(); s.Mode != api.Running || !b.kernel.forwarding() {
 			t.Errorf("after recovery: %s: %q", s.Mode, s.Reason)
+		}
+	})
+}
+
+func TestNoServiceCanVetoAChange(t *testing.T) {
+	// What a service that was taken over can do with what is its own.
+	tests := []struct {
+		name, trouble string
+		do            func(b *box, try int)
+	}{
+		{"a directory for a configuration", "configure dhcpd: ", func(b *box, _ int) {
+			path := filepath.Join(b.run, "dhcpd", svcconf.ConfigFile)
+			if err := os.RemoveAll(path); err != nil {
+				b.t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(path, "x"), 0o755); err != nil {
+				b.t.Fatal(err)
+			}
+		}},
+		{"nonsense as a lease", "uplink: ", func(b *box, try int) { b.writeUplink(fmt.Appendf(nil, `{"link":%d}`, try)) }},
+		{"nonsense as leases", "leases: ", func(b *box, try int) {
+			if err := os.WriteFile(filepath.Join(b.run, "dhcpd", svcconf.LeasesFile), fmt.Append(nil, try), 0o640); err != nil {
+				b.t.Fatal(err)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBox(t)
+				b.boot()
+				defer func() { b.stop() }()
+				b.mustApply(home)
+				for try, port := range []string{"tcp/8097", "tcp/8098"} {
+					tt.do(b, try)
+					next := strings.Replace(home, "tcp/8096", port, 1)
+					b.mustApply(next)
+					if b.confirmed() != next {
+						t.Error("the change is not confirmed")
+					}
+				}
+				wait(time.Minute)
+				if s := b.status(); len(s.Troubles) != 1 || !strings.HasPrefix(s.Troubles[0], tt.trouble) {
+					t.Errorf("troubles %q, want one of %q", s.Troubles, tt.trouble)
+				}
+			})
+		})
+	}
+}
+
+func TestLastingTroubleIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		var log strings.Builder
+		b.log = slog.New(slog.NewTextHandler(&log, nil))
+		b.boot()
+		b.mustApply(home)
+		if err := os.Remove(filepath.Join(b.run, "dnsd", svcconf.ConfigFile)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(b.run, "dnsd", svcconf.ConfigFile, "x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		wait(10 * time.Minute)
+		b.stop()
+		if n := strings.Count(log.String(), "configure dnsd"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestUplinkIsTakenNoMoreOfThanItMayHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home)
+		lease := facts.Lease{
+			Link: "eth0", Address: netip.MustParsePrefix("198.51.100.7/24"), Gateway: netip.MustParseAddr("198.51.100.1"),
+			Resolvers: []netip.Addr{netip.MustParseAddr("127.0.0.53")},
+		}
+		for a := netip.MustParseAddr("9.9.9.1"); len(lease.Resolvers) < 2000; a = a.Next() {
+			lease.Resolvers = append(lease.Resolvers, a)
+		}
+		b.writeLease(lease)
+		var dns svcconf.DNS
+		if b.config("dnsd", &dns); len(dns.Resolvers) != 8 || dns.Resolvers[0].Addr != netip.MustParseAddrPort("9.9.9.1:53") {
+			t.Errorf("dnsd asks %v", dns.Resolvers)
+		}
+		data, err := json.Marshal(lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.writeUplink(append(data, make([]byte, 64<<10)...))
+		if s := b.status(); s.Uplink != nil || len(s.Troubles) != 1 || !strings.Contains(s.Troubles[0], "larger than") {
+			t.Errorf("a huge file: uplink %+v, troubles %q", s.Uplink, s.Troubles)
 		}
 	})
 }

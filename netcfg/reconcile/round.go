@@ -24,14 +24,24 @@ type outcome struct {
 	facts    facts.Facts
 	result   *compile.Result // nil: none could be had
 	steps    []plan.Step     // carried out
-	errs     []error
-	unloaded bool // the rules in force are not the compiled ones
+	errs     []error         // about the network itself: a change that brings them is undone
+	troubles []error         // all others: shown and retried, never a reason to undo a change
+	unloaded bool            // the rules in force are not the compiled ones
 }
 
 func (o *outcome) err() error { return errors.Join(o.errs...) }
 
+// all are the errors and the troubles.
+func (o *outcome) all() []error { return slices.Concat(o.errs, o.troubles) }
+
 func (o *outcome) fail(format string, args ...any) {
 	o.errs = append(o.errs, fmt.Errorf(format, args...))
+}
+
+// trouble notes what a service, which may have been taken over, could bring about:
+// it must not be able to veto what the box's owner wants.
+func (o *outcome) trouble(format string, args ...any) {
+	o.troubles = append(o.troubles, fmt.Errorf(format, args...))
 }
 
 // round brings everything to what target asks for, plans the next round, and tells
@@ -63,7 +73,7 @@ func (r *Reconciler) round() *outcome {
 func (r *Reconciler) attempt() *outcome {
 	out := new(outcome)
 	if err := r.keepMark(); err != nil {
-		out.fail("save the time: %w", err)
+		out.trouble("save the time: %w", err)
 	}
 	r.learn(out)
 	if out.result == nil {
@@ -85,6 +95,9 @@ func (r *Reconciler) learn(out *outcome) {
 		out.fail("give devices an address: %w", err)
 		return
 	}
+	if _, err := r.leases.read(); err != nil {
+		out.trouble("leases: %w", err)
+	}
 	r.compile(r.target, r.clock.now(), devices, out)
 }
 
@@ -97,7 +110,7 @@ func (r *Reconciler) compile(t target, now time.Time, devices map[string]netip.A
 	}
 	f := facts.Facts{Now: now, Links: links, Provided: r.o.Provided, Kernel: abilities, Devices: devices}
 	if f.Uplink, err = r.lease.read(); err != nil {
-		out.fail("uplink: %w", err)
+		out.trouble("uplink: %w", err)
 	}
 	result, err := compileWith(t, f)
 	if err == nil && f.Uplink != nil && f.Uplink.Link != result.WAN.Link {
@@ -203,7 +216,7 @@ func (r *Reconciler) after(out *outcome) {
 	r.wake = time.Time{}
 	r.wakeIn(look)
 	switch {
-	case len(out.errs) == 0:
+	case len(out.all()) == 0:
 		r.retry = 0
 	case r.retry == 0:
 		r.retry = retryFirst
@@ -222,7 +235,7 @@ func (r *Reconciler) after(out *outcome) {
 
 // note records drift, and what to fall back on in the worst case.
 func (r *Reconciler) note(out *outcome) {
-	for _, err := range news(out.errs, texts(r.last.errs)) {
+	for _, err := range news(out.all(), texts(r.last.all())) {
 		r.o.Log.Error("trouble", "err", err) // once; the status shows it as long as it lasts
 	}
 	if len(out.errs) > 0 || out.result == nil {
@@ -283,7 +296,7 @@ func (r *Reconciler) pinned(cfg *model.Config) map[string]netip.Addr {
 		byMAC[d.MAC] = d
 	}
 	taken := map[netip.Addr]bool{}
-	leases, _ := readLeases(r.o.Run) // unreadable ones are reported to whoever asks for them
+	leases, _ := r.leases.read() // what is wrong with them, learn says
 	for _, l := range leases {
 		taken[l.Address] = true
 		d := byMAC[l.MAC]

@@ -21,6 +21,7 @@ import (
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/txn"
+	"bulkhead/services/file"
 )
 
 // Paths are where netcfgd finds and keeps things.
@@ -57,7 +58,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 
 	o := Options{
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
-		Console: console(p.Console), Wall: time.Now, WatchFile: WatchFile,
+		Console: console(p.Console), Wall: time.Now, WatchFile: file.Watch,
 	}
 	r, err := o.open(p, private)
 	if err != nil {
