@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 FUZZTIME ?= 30s
 LABFLAGS ?=
 BENCHFLAGS ?=
-SUDO     := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env)
+SUDO     := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH=$(PATH))
 suite    := go run .ci/suite.go
 
 # Packages whose tests need namespaces: they say so by importing nstest or the lab.

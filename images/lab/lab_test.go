@@ -114,7 +114,7 @@ func setUp(t testing.TB) *bench { return setUpWith(t, example) }
 func setUpWith(t testing.TB, file string) *bench {
 	t.Helper()
 	l := start(t, file)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	p, err := l.NewProber(ctx)
 	if err != nil {
