@@ -43,10 +43,12 @@ var layers = map[string][]string{
 	// api shows the uplink's lease, which is a fact.
 	"netcfg/api": {"netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
-	"netcfg/reconcile": {"netcfg/...", "services/run", "services/privdrop"},
-	"netcfg/nstest":    {},
+	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file"},
+	"netcfg/nstest":     {},
+	"netcfg/strictjson": {},
 
-	"services/run":      {},
+	"services/file":     {},
+	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
 }
 
@@ -134,7 +136,7 @@ func lookup(name string) ([]string, bool) {
 		return []string{"netcfg/..."}, true
 	case top == "services":
 		own, _, _ := strings.Cut(rest, "/")
-		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "services/run", "services/privdrop", "services/" + own + "/..."}
+		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}

@@ -357,8 +357,11 @@ func (g *generator) address(cfg *model.Config, p *policy.Policy, party string) (
 	b[3] = byte(g.IntN(70))
 	a := netip.AddrFrom4(b)
 	i := slices.IndexFunc(cfg.Devices, func(d *model.Device) bool { return p.AddressOf(d) == a })
-	if i >= 0 {
+	switch {
+	case i >= 0:
 		return a, cfg.Devices[i].MAC
+	case len(cfg.Devices) > 0 && g.IntN(4) == 0:
+		return a, pick(g, cfg.Devices).MAC // a device by another address
 	}
 	return a, stranger
 }

@@ -68,15 +68,72 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkDiff compares 5,000 rules with the same less one.
+// onePair is 200 devices in two zones and 5,000 rules from the one to the other.
+func onePair() *model.Config {
+	cfg := large(0)
+	for i, d := range cfg.Devices {
+		d.Zone = cfg.Zones[i%2]
+		d.Address = netip.AddrFrom4([4]byte{192, 168, byte(i % 2), byte(10 + i/2)})
+	}
+	for i := range 5000 {
+		from, to := cfg.Devices[2*(i%100)], cfg.Devices[1+2*(i/50)]
+		cfg.Allow = append(cfg.Allow, &model.Rule{
+			Name: fmt.Sprintf("rule%d", i), Services: []model.Service{model.OnePort(6, uint16(1000+i))},
+			From: []model.Endpoint{{Kind: model.KindDevice, Zone: from.Zone, Device: from}},
+			To:   []model.Endpoint{{Kind: model.KindDevice, Zone: to.Zone, Device: to}},
+		})
+	}
+	return cfg
+}
+
+// BenchmarkDiff compares 5,000 rules with the same less one, spread over the zones
+// and all between two of them, and with none at all.
 func BenchmarkDiff(b *testing.B) {
-	cfg, less := large(5000), large(5000)
-	less.Allow = less.Allow[1:]
-	old := compile.Compile(cfg, compile.Offline(cfg, now)).Policy
-	next := compile.Compile(less, compile.Offline(less, now)).Policy
-	for b.Loop() {
-		if len(policy.Diff(old, next)) == 0 {
-			b.Fatal("no difference")
+	for name, make := range map[string]func() *model.Config{"spread": func() *model.Config { return large(5000) }, "onepair": onePair} {
+		for left, change := range map[string]func(*model.Config){
+			"all-but-one": func(c *model.Config) { c.Allow = c.Allow[1:] },
+			"none":        func(c *model.Config) { c.Allow, c.Block = nil, nil },
+		} {
+			cfg, less := make(), make()
+			change(less)
+			old := compile.Compile(cfg, compile.Offline(cfg, now)).Policy
+			next := compile.Compile(less, compile.Offline(less, now)).Policy
+			b.Run(name+"/left="+left, func(b *testing.B) {
+				for b.Loop() {
+					if len(policy.Diff(old, next)) == 0 {
+						b.Fatal("no difference")
+					}
+				}
+			})
 		}
 	}
+}
+
+// BenchmarkNetworks compiles 300 rules between networks on both sides, under one
+// that covers them all.
+func BenchmarkNetworks(b *testing.B) {
+	cfg := large(0)
+	zone := cfg.Zones[0]
+	rule := func(name string, from, to netip.Prefix) *model.Rule {
+		return &model.Rule{
+			Name: name, Services: []model.Service{model.OnePort(6, 443)},
+			From: []model.Endpoint{{Kind: model.KindPrefix, Zone: zone, Prefix: from}},
+			To:   []model.Endpoint{{Kind: model.KindPrefix, Prefix: to}},
+		}
+	}
+	cfg.Allow = append(cfg.Allow, rule("all", netip.MustParsePrefix("192.168.0.0/25"), netip.MustParsePrefix("128.0.0.0/3")))
+	for i := range 300 {
+		from := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, 0, byte(i%16) * 8}), 29)
+		to := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(130 + i%8), byte(i), 0, 0}), 16)
+		cfg.Allow = append(cfg.Allow, rule(fmt.Sprintf("net%d", i), from, to))
+	}
+	f := compile.Offline(cfg, now)
+	elements := 0
+	for b.Loop() {
+		elements = 0
+		for _, s := range compile.Compile(cfg, f).State.Ruleset.Table.Sets {
+			elements += len(s.Elements)
+		}
+	}
+	b.ReportMetric(float64(elements), "elements")
 }

@@ -79,16 +79,23 @@ func (c *compiler) lease() *facts.Lease {
 		return &facts.Lease{Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers}
 	case c.facts.Uplink == nil || !c.facts.Uplink.Expires.IsZero() && !c.facts.Now.Before(c.facts.Uplink.Expires):
 		return nil
-	case c.overlaps(c.facts.Uplink.Address):
+	case c.trespasser(c.facts.Uplink) != nil:
 		return nil
 	}
 	return c.facts.Uplink
 }
 
-// overlaps reports whether the uplink's network collides with a zone: a provider
-// that hands out 192.168.10.0/24 must not take the management zone over.
-func (c *compiler) overlaps(p netip.Prefix) bool {
-	return slices.ContainsFunc(c.cfg.Zones, func(z *model.Zone) bool { return z.Subnet.Overlaps(p.Masked()) })
+// trespasser returns the zone that a lease reaches into, with its network or with
+// its gateway, or nil. A provider that hands out 192.168.10.0/24, or a gateway in
+// there, must not take over what is the management zone's.
+func (c *compiler) trespasser(l *facts.Lease) *model.Zone {
+	i := slices.IndexFunc(c.cfg.Zones, func(z *model.Zone) bool {
+		return z.Subnet.Overlaps(l.Address.Masked()) || z.Subnet.Contains(l.Gateway)
+	})
+	if i < 0 {
+		return nil
+	}
+	return c.cfg.Zones[i]
 }
 
 func (c *compiler) uplink() netip.Prefix {
@@ -110,7 +117,9 @@ func resolvers(cfg *model.Config, f facts.Facts) []model.Resolver {
 	}
 	var list []model.Resolver
 	for _, a := range l.Resolvers {
-		if a.Is4() {
+		// What the provider names must not open a zone to the box's resolver;
+		// the file may.
+		if a.Is4() && cfg.ZoneOf(a) == nil {
 			list = append(list, model.Resolver{Addr: netip.AddrPortFrom(a, 53)})
 		}
 	}

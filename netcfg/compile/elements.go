@@ -13,26 +13,25 @@ import (
 // decides, into the elements of a map, and reports whether some have a range.
 //
 // The kernel refuses overlapping elements in a map of ranges, and rules overlap all
-// the time. So the networks of all entries are cut where any of them begins or
-// ends, and for each key so made the ports are painted in order, the last on top.
+// the time. So where areas of addresses overlap they are cut, and within each piece
+// the ports are painted in order, the last on top.
 func elements(entries []policy.Entry) (list []nft.Element, interval bool) {
-	cells := newCells(entries)
-	for _, key := range cells.order {
-		for _, stripe := range paint(cells.entries[key]) {
+	for _, p := range plots(entries) {
+		for _, stripe := range paint(p.entries) {
 			e := nft.Element{Data: []nft.Value{nft.U32(stripe.rule.Mark())}, Comment: stripe.rule.Name}
-			if key.uid != 0 {
-				e.Key = append(e.Key, nft.One(nft.U32(uint32(key.uid))))
+			if p.uid != 0 {
+				e.Key = append(e.Key, nft.One(nft.U32(uint32(p.uid))))
 			}
-			for _, a := range []span{key.from, key.to} {
+			for _, a := range []span{p.from, p.to} {
 				if a.named {
 					e.Key = append(e.Key, nft.Range{Lo: nft.U32(a.lo), Hi: nft.U32(a.hi)})
 				}
 			}
-			switch key.form {
+			switch p.form {
 			case policy.FormProto:
-				e.Key = append(e.Key, nft.One(nft.U8(key.proto)))
+				e.Key = append(e.Key, nft.One(nft.U8(p.proto)))
 			case policy.FormPort:
-				e.Key = append(e.Key, nft.One(nft.U8(key.proto)), nft.Range{Lo: nft.U16(stripe.lo), Hi: nft.U16(stripe.hi)})
+				e.Key = append(e.Key, nft.One(nft.U8(p.proto)), nft.Range{Lo: nft.U16(stripe.lo), Hi: nft.U16(stripe.hi)})
 			case policy.FormICMPType:
 				e.Key = append(e.Key, nft.One(nft.U8(uint8(stripe.lo))))
 			}
@@ -43,95 +42,145 @@ func elements(entries []policy.Entry) (list []nft.Element, interval bool) {
 	return list, interval
 }
 
-// span is an inclusive range of IPv4 addresses; the zero value is no range, which
-// is not the same as the range of 0.0.0.0 alone.
+// span is an inclusive range of IPv4 addresses. The zero value is a side that the
+// map's key does not name: a whole party.
 type span struct {
 	named  bool
 	lo, hi uint32
 }
 
-func spanOf(p netip.Prefix) span {
-	return span{true, number(p.Masked().Addr()), number(policy.Broadcast(p))}
+func spanOf(s policy.Side) span {
+	if s.Whole {
+		return span{}
+	}
+	return span{true, number(s.Prefix.Masked().Addr()), number(policy.Broadcast(s.Prefix))}
 }
 
 func number(a netip.Addr) uint32 { b := a.As4(); return binary.BigEndian.Uint32(b[:]) }
 
-// cell is what a set of map elements that differ in their ports have in common.
-type cell struct {
-	uid      int
-	from, to span
-	form     policy.Form
-	proto    uint8
+// cut divides s at the borders of o: before, within and after. Spans without a name
+// are all the same.
+func (s span) cut(o span) (in span, out []span) {
+	if !s.named {
+		return s, nil
+	}
+	in = span{true, max(s.lo, o.lo), min(s.hi, o.hi)}
+	if s.lo < in.lo {
+		out = append(out, span{true, s.lo, in.lo - 1})
+	}
+	if in.hi < s.hi {
+		out = append(out, span{true, in.hi + 1, s.hi})
+	}
+	return in, out
 }
 
-// cells gathers entries by cell, in a fixed order.
-type cells struct {
-	order   []cell
-	entries map[cell][]policy.Entry
+func (s span) overlaps(o span) bool { return !s.named || s.lo <= o.hi && o.lo <= s.hi }
+
+// area is pairs of addresses.
+type area struct{ from, to span }
+
+func (a area) overlaps(b area) bool { return a.from.overlaps(b.from) && a.to.overlaps(b.to) }
+
+// cut returns what of a lies in b, which overlaps it, and the rest in at most four
+// pieces.
+func (a area) cut(b area) (in area, out []area) {
+	from, froms := a.from.cut(b.from)
+	to, tos := a.to.cut(b.to)
+	for _, f := range froms {
+		out = append(out, area{f, a.to})
+	}
+	for _, t := range tos {
+		out = append(out, area{from, t})
+	}
+	return area{from, to}, out
 }
 
-func newCells(entries []policy.Entry) cells {
-	c := cells{entries: map[cell][]policy.Entry{}}
-	var froms, tos []span
-	tier := entries[0].Tier()
-	if tier == policy.TierNet || tier == policy.TierNetWhole {
-		froms = cut(entries, func(e policy.Entry) policy.Side { return e.From })
-	}
-	if tier == policy.TierNet || tier == policy.TierWholeNet {
-		tos = cut(entries, func(e policy.Entry) policy.Side { return e.To })
-	}
+// plot is an area in which the same entries apply to a protocol; they differ in
+// their ports.
+type plot struct {
+	area
+	layer
+	entries []policy.Entry
+}
+
+// layer is what keeps entries apart whatever their addresses.
+type layer struct {
+	uid   int
+	form  policy.Form
+	proto uint8
+}
+
+// plots divides the entries' areas so that no two overlap within a layer.
+func plots(entries []policy.Entry) []*plot {
+	layers := map[layer][]*plot{}
+	exact := map[plotKey]*plot{}
+	var order []layer
 	for _, e := range entries {
-		for _, from := range pieces(e.From, froms) {
-			for _, to := range pieces(e.To, tos) {
-				key := cell{e.UID, from, to, e.Form(), e.Service.Proto}
-				if c.entries[key] == nil {
-					c.order = append(c.order, key)
-				}
-				c.entries[key] = append(c.entries[key], e)
+		l := layer{e.UID, e.Form(), e.Service.Proto}
+		if layers[l] == nil {
+			order = append(order, l)
+		}
+		a := area{spanOf(e.From), spanOf(e.To)}
+		switch e.Tier() {
+		case policy.TierNet, policy.TierNetWhole, policy.TierWholeNet:
+			layers[l] = lay(layers[l], l, a, e)
+		default: // the same or apart
+			p := exact[plotKey{a, l}]
+			if p == nil {
+				p = &plot{area: a, layer: l}
+				exact[plotKey{a, l}] = p
+				layers[l] = append(layers[l], p)
 			}
+			p.entries = append(p.entries, e)
 		}
 	}
-	return c
+	var all []*plot
+	for _, l := range order {
+		all = append(all, layers[l]...)
+	}
+	return all
 }
 
-var allAddresses = span{true, 0, 1<<32 - 1}
-
-func spanOfSide(s policy.Side) span {
-	if s.Whole {
-		return allAddresses
-	}
-	return spanOf(s.Prefix)
+type plotKey struct {
+	area
+	layer
 }
 
-// cut divides the address space where a side of some entry begins or ends.
-func cut(entries []policy.Entry, side func(policy.Entry) policy.Side) []span {
-	starts := []uint64{0, 1 << 32}
-	for _, e := range entries {
-		s := spanOfSide(side(e))
-		starts = append(starts, uint64(s.lo), uint64(s.hi)+1)
+// lay puts an entry on top of plots that do not overlap, and cuts them and it where
+// they do.
+func lay(plots []*plot, l layer, a area, e policy.Entry) []*plot {
+	rest := []area{a}
+	var laid []*plot
+	for _, p := range plots {
+		if !p.overlaps(a) {
+			laid = append(laid, p)
+			continue
+		}
+		in, out := p.cut(a)
+		for _, o := range out {
+			laid = append(laid, &plot{area: o, layer: l, entries: p.entries})
+		}
+		laid = append(laid, &plot{area: in, layer: l, entries: append(slices.Clip(p.entries), e)})
+		rest = without(rest, in)
 	}
-	slices.Sort(starts)
-	starts = slices.Compact(starts)
-	spans := make([]span, len(starts)-1)
-	for i := range spans {
-		spans[i] = span{true, uint32(starts[i]), uint32(starts[i+1] - 1)}
+	for _, r := range rest {
+		laid = append(laid, &plot{area: r, layer: l, entries: []policy.Entry{e}})
 	}
-	return spans
+	return laid
 }
 
-// pieces returns the pieces that a side consists of. Without a division a side is
-// one piece, and the whole party none: its key does not name addresses.
-func pieces(s policy.Side, division []span) []span {
-	switch {
-	case division == nil && s.Whole:
-		return []span{{}}
-	case division == nil:
-		return []span{spanOf(s.Prefix)}
+// without takes an area away from others.
+func without(areas []area, b area) []area {
+	var rest []area
+	for _, a := range areas {
+		if !a.overlaps(b) {
+			rest = append(rest, a)
+			continue
+		}
+		_, out := a.cut(b)
+		rest = append(rest, out...)
 	}
-	whole := spanOfSide(s)
-	first := slices.IndexFunc(division, func(p span) bool { return p.lo == whole.lo })
-	last := slices.IndexFunc(division, func(p span) bool { return p.hi == whole.hi })
-	return division[first : last+1]
+	return rest
 }
 
 // stripe is a range of ports, or one ICMP type, that one rule decides.

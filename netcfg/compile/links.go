@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/state"
 )
@@ -67,22 +68,30 @@ func (c *compiler) administers(p *model.Port) bool {
 	return slices.ContainsFunc(c.cfg.Zones, func(z *model.Zone) bool { return z.Port == p && z.Admin })
 }
 
-// vlanName is <port>.<vlan>, with the port's name cut so that it fits, and its end
-// replaced by its place among the ports if cutting makes two names one.
+// vlanName is <port>.<vlan>, with the port's name cut so that it fits. Where cutting
+// makes two names one, or a network card is called so already, the end of the port's
+// name gives way to a number: abcdefghij-2.10.
 func (c *compiler) vlanName(port string, vlan uint16) string {
 	suffix := fmt.Sprintf(".%d", vlan)
-	cut := func(name string, room int) string { return name[:min(len(name), room)] }
-	room := maxLinkName - len(suffix)
-	for i, p := range c.cfg.Ports {
-		if p.Name == port {
-			break
+	for n := 1; ; n++ {
+		if n > 1 {
+			suffix = fmt.Sprintf("-%d.%d", n, vlan)
 		}
-		if cut(p.Name, room) == cut(port, room) {
-			suffix = fmt.Sprintf("-%d%s", i+1, suffix)
-			room = maxLinkName - len(suffix)
+		name := port[:min(len(port), maxLinkName-len(suffix))] + suffix
+		if !c.taken(name) {
+			return name
 		}
 	}
-	return cut(port, room) + suffix
+}
+
+// taken reports whether a link has the name.
+func (c *compiler) taken(name string) bool {
+	for _, link := range c.links {
+		if link == name {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.facts.Links, func(l facts.Link) bool { return l.Name == name })
 }
 
 func (c *compiler) compileAddrs() []state.Addr {
@@ -95,8 +104,11 @@ func (c *compiler) compileAddrs() []state.Addr {
 	if link, l := c.links[model.Internet], c.lease(); link != "" && l != nil {
 		addrs = append(addrs, state.Addr{Link: link, Prefix: l.Address})
 	}
-	if u := c.facts.Uplink; u != nil && c.overlaps(u.Address) {
-		c.miss("internet: the uplink's network %s is also a zone's: give the zone another subnet", u.Address.Masked())
+	if u := c.facts.Uplink; u != nil && c.cfg.Uplink != nil {
+		if z := c.trespasser(u); z != nil {
+			c.miss("internet: the uplink offers %s with gateway %s, which reaches into zone %s (%s): give the zone another subnet",
+				u.Address, u.Gateway, z.Name, z.Subnet)
+		}
 	}
 	slices.SortFunc(addrs, func(a, b state.Addr) int {
 		return cmp.Or(cmp.Compare(a.Link, b.Link), a.Prefix.Addr().Compare(b.Prefix.Addr()))

@@ -15,16 +15,18 @@ import (
 
 // Priorities of base chains: include/uapi/linux/netfilter_ipv4.h.
 const (
-	prioRaw     = -300
-	prioDstNAT  = -100
-	prioFilter  = 0
-	prioSrcNAT  = 100
-	logGroup    = 1
-	logSnaplen  = 128 // bytes: headers, not what people say
-	logQueue    = 32  // packets per netlink message: a third of the cost of single ones
-	logRate     = 100 // packets per second and party: a flood hides nobody else's refusals
-	logBurst    = 200
-	counterLost = "nowhere" // packets on links that belong to no party
+	prioRaw    = -300
+	prioDstNAT = -100
+	prioFilter = 0
+	prioSrcNAT = 100
+	logGroup   = 1
+	logSnaplen = 128 // bytes: headers, not what people say
+	logQueue   = 32  // packets per netlink message: a third of the cost of single ones
+	logRate    = 100 // packets per second and party: a flood hides nobody else's refusals
+	logBurst   = 200
+
+	counterLost   = "nowhere" // packets on links that belong to no party
+	counterAstray = "astray"  // packets of zones about to leave by the uplink
 )
 
 // The names of sets and chains that are not a pair's. A dot keeps them apart from
@@ -37,6 +39,7 @@ const (
 	mapRefusals  = "refusals"  // link in to chain
 	setSubnets   = "subnets"   // of all zones
 	setBogons    = "bogons"    // never a source on the internet
+	setErrors    = "errors"    // ICMP types that report on a connection
 	mapForwards  = "forwards"  // protocol and port to device
 	mapForwarded = "forwarded" // device, protocol and port to mark
 )
@@ -55,6 +58,7 @@ func refuseChain(party string) string { return "refuse." + party }
 // logged at a bounded rate, and dropped.
 func (c *compiler) compileRuleset() state.Ruleset {
 	t := &table{Table: nft.Table{Name: state.TableName}}
+	t.set(errorSet())
 	c.sources(t)
 	c.dstnat(t)
 	c.base(t, "forward", nft.Dispatch{Fields: []nft.Field{nft.IIFName, nft.OIFName}, Map: mapPairs}, nft.IIFName)
@@ -148,21 +152,53 @@ func (c *compiler) parties() []string {
 // look like a verdict.
 func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 	chain := nft.Chain{Name: hook, Hook: &nft.Hook{Type: "filter", Hook: hook, Priority: prioFilter, Drop: true}}
+	add := func(stmts ...nft.Stmt) { chain.Rules = append(chain.Rules, rule(stmts...)) }
 	if hook != "forward" {
-		chain.Rules = append(chain.Rules, rule(eq(side, nft.Iface("lo")), nft.Verdict{Code: nft.Accept}))
+		add(eq(side, nft.Iface("lo")), nft.Verdict{Code: nft.Accept})
 	}
-	chain.Rules = append(chain.Rules,
-		rule(anyBit(nft.CTState, nft.StateEstablished|nft.StateRelated), nft.Verdict{Code: nft.Accept}),
-		rule(nft.SetMark{Value: 0}),
-		rule(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), nft.SetMark{Value: policy.IPv6.Mark()}),
-		rule(anyBit(nft.CTState, nft.StateInvalid), nft.SetMark{Value: policy.Stray.Mark()}),
-		rule(eq(nft.L4Proto, nft.U8(model.ProtoTCP)), nft.Match{
-			Field: nft.TCPFlags, Op: nft.Ne, Value: nft.U8(nft.FlagSYN),
-			Mask: nft.U8(nft.FlagFIN | nft.FlagSYN | nft.FlagRST | nft.FlagACK),
-		}, nft.SetMark{Value: policy.Stray.Mark()}),
-		rule(d),
-		rule(t.counter(counterLost), nft.Verdict{Code: nft.Drop}))
+	if link := c.links[model.Internet]; link != "" && hook != "input" && len(c.cfg.Zones) > 0 {
+		// While a zone's link or route is gone its packets follow the default
+		// route, those of open connections, too.
+		add(eq(nft.OIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setSubnets},
+			t.counter(counterAstray), nft.Verdict{Code: nft.Drop})
+	}
+	add(anyBit(nft.CTState, nft.StateEstablished), nft.Verdict{Code: nft.Accept})
+	c.related(t, hook, add)
+	add(nft.SetMark{Value: 0})
+	add(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), nft.SetMark{Value: policy.IPv6.Mark()})
+	add(anyBit(nft.CTState, nft.StateInvalid), nft.SetMark{Value: policy.Stray.Mark()})
+	add(eq(nft.L4Proto, nft.U8(model.ProtoTCP)), nft.Match{
+		Field: nft.TCPFlags, Op: nft.Ne, Value: nft.U8(nft.FlagSYN),
+		Mask: nft.U8(nft.FlagFIN | nft.FlagSYN | nft.FlagRST | nft.FlagACK),
+	}, nft.SetMark{Value: policy.Stray.Mark()})
+	add(d)
+	add(t.counter(counterLost), nft.Verdict{Code: nft.Drop})
 	t.chain(chain)
+}
+
+// related accepts errors about connections: those ICMP types that report one, not
+// redirects. Whoever is on the uplink has no part in connections between zones,
+// which are the ones that are not translated, and cannot report about them.
+func (c *compiler) related(t *table, hook string, add func(...nft.Stmt)) {
+	if link := c.links[model.Internet]; link != "" && hook == "forward" {
+		add(eq(nft.IIFName, nft.Iface(link)), anyBit(nft.CTState, nft.StateRelated),
+			nft.Match{Field: nft.CTStatus, Op: nft.NoBit, Value: nft.U32(nft.StatusSNAT | nft.StatusDNAT)},
+			t.counter(counterAstray), nft.Verdict{Code: nft.Drop})
+	}
+	add(anyBit(nft.CTState, nft.StateRelated),
+		nft.InSet{Fields: []nft.Field{nft.ICMPType}, Set: setErrors}, nft.Verdict{Code: nft.Accept})
+}
+
+// errorTypes are the ICMP types that report on a connection: destination
+// unreachable, time exceeded, parameter problem. RFC 792.
+var errorTypes = []uint8{3, 11, 12}
+
+func errorSet() nft.Set {
+	s := nft.Set{Name: setErrors, Key: []nft.Type{nft.ICMPTypeType}}
+	for _, typ := range errorTypes {
+		s.Elements = append(s.Elements, nft.Element{Key: []nft.Range{nft.One(nft.U8(typ))}})
+	}
+	return s
 }
 
 // sources adds the chains that check where a packet says it comes from. They run
@@ -213,7 +249,7 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 		t.refuse(z.Name, policy.Spoofed, inNet(nft.IPSaddr, nft.Ne, z.Subnet)),
 		t.refuse(z.Name, policy.Spoofed, eq(nft.IPSaddr, nft.Addr(policy.Broadcast(z.Subnet)))), // fine by fib
 		t.refuse(z.Name, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))))
-	var devices, bindings []nft.Element
+	var devices, bindings, confined []nft.Element
 	for _, d := range c.cfg.Devices {
 		a := c.policy.AddressOf(d)
 		if d.Zone != z || !a.IsValid() {
@@ -222,12 +258,22 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 		key := nft.One(nft.Addr(a))
 		devices = append(devices, nft.Element{Key: []nft.Range{key}, Comment: d.Name})
 		bindings = append(bindings, nft.Element{Key: []nft.Range{key, nft.One(nft.MAC(d.MAC))}, Comment: d.Name})
+		if c.policy.Confined(d) {
+			confined = append(confined, nft.Element{Key: []nft.Range{nft.One(nft.MAC(d.MAC))}, Comment: d.Name})
+		}
 	}
+	bound := nft.InSet{Fields: []nft.Field{nft.IPSaddr, nft.EtherSaddr}, Not: true, Set: "bindings." + z.Name}
 	if t.set(nft.Set{Name: "devices." + z.Name, Key: []nft.Type{nft.IPv4Addr}, Elements: devices}) {
-		t.set(nft.Set{Name: "bindings." + z.Name, Key: []nft.Type{nft.IPv4Addr, nft.EtherAddr}, Elements: bindings})
+		t.set(nft.Set{Name: bound.Set, Key: []nft.Type{nft.IPv4Addr, nft.EtherAddr}, Elements: bindings})
 		rules = append(rules, t.refuse(z.Name, policy.Borrowed,
-			nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: "devices." + z.Name},
-			nft.InSet{Fields: []nft.Field{nft.IPSaddr, nft.EtherSaddr}, Not: true, Set: "bindings." + z.Name}))
+			nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: "devices." + z.Name}, bound))
+	}
+	if t.set(nft.Set{Name: "confined." + z.Name, Key: []nft.Type{nft.EtherAddr}, Elements: confined}) {
+		one := nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: "confined." + z.Name}
+		rules = append(rules,
+			rule(one, eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)),
+				nft.Verdict{Code: nft.Accept}),
+			t.refuse(z.Name, policy.Borrowed, one, bound))
 	}
 	return append(rules, rule(nft.Verdict{Code: nft.Accept}))
 }

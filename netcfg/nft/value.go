@@ -60,6 +60,7 @@ const (
 	StateNew         = 8
 	StateUntracked   = 64
 
+	StatusSNAT = 1 << 4
 	StatusDNAT = 1 << 5
 
 	FlagFIN = 1

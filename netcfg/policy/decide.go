@@ -37,7 +37,7 @@ const (
 	ByRule     Reason = "rule"
 	NotAllowed Reason = "policy"   // no rule allows it
 	Spoofed    Reason = "spoofed"  // the source is not where it says
-	Borrowed   Reason = "borrowed" // a device's address with another MAC
+	Borrowed   Reason = "borrowed" // a device's address with another MAC, or a blocked device with another address
 	Bogon      Reason = "bogon"    // from the internet, with a source no one there has
 	IPv6       Reason = "ipv6"     // closed so far
 	Elsewhere  Reason = "address"  // a destination the box does not serve to that party
@@ -142,13 +142,21 @@ func (p *Policy) source(f Flow) Reason {
 	if d := p.byAddr[f.Src]; d != nil && !f.MAC.IsZero() && f.MAC != d.MAC {
 		return Borrowed
 	}
+	// A lease from before the device was blocked is still given back or renewed.
+	if d := p.confined[f.MAC]; d != nil && d.Zone == z && p.byAddr[f.Src] != d && !fromDHCPClient(f) {
+		return Borrowed
+	}
 	return ""
+}
+
+func fromDHCPClient(f Flow) bool {
+	return f.Proto == model.ProtoUDP && f.SrcPort == 68 && f.Port == 67
 }
 
 // toDHCPServer reports whether f is a client's broadcast to whatever DHCP server
 // there is. Its source is 0.0.0.0 until it has an address. RFC 2131 section 4.1.
 func toDHCPServer(f Flow) bool {
-	return f.Dst == everyone && f.Proto == model.ProtoUDP && f.SrcPort == 68 && f.Port == 67
+	return f.Dst == everyone && fromDHCPClient(f)
 }
 
 // fromInternet says what is wrong with a source on the uplink's side. While the

@@ -79,6 +79,7 @@ func diffPair(old, new *Policy, pair Pair) []Change {
 	var changes []Change
 	said := make(map[[2]int]string) // by indices into froms and tos
 	for i, from := range froms {
+		old, new := old.only(pair, old.from(pair, from.old)), new.only(pair, new.from(pair, from.new))
 		for j, to := range tos {
 			found := diffHosts(old, new, pair, from, to)
 			text := summary(found)
@@ -120,6 +121,20 @@ func diffHosts(old, new *Policy, pair Pair, from, to both) []Change {
 		}
 	}
 	return describe(from.name, to.name, merge(gained, parts), merge(lost, parts))
+}
+
+// from returns the entries of a pair that cover a source.
+func (p *Policy) from(pair Pair, from *Host) []Entry {
+	if from == nil {
+		return nil
+	}
+	var list []Entry
+	for _, e := range p.pairs[pair] {
+		if e.From.contains(from.Addr) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // between returns the entries of a pair that cover two hosts.

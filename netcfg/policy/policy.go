@@ -38,6 +38,7 @@ type Policy struct {
 
 	pairs    map[Pair][]Entry
 	byAddr   map[netip.Addr]*model.Device
+	confined map[model.MAC]*model.Device // that some block names as a source
 	forwards []*Forward
 	names    map[uint32]*Rule
 	nets     map[string][]netip.Prefix // networks and addresses that rules name, by party, sorted
@@ -164,16 +165,15 @@ func (e Entry) Form() Form {
 // earlier being the greater.
 //
 // One exception keeps people from locking themselves out: the way to the
-// management pages is above blocks of whole zones, and below blocks that name a
-// device or an address.
+// management pages is above blocks of whole zones and of networks, and below blocks
+// that name a device or an address.
 func (e Entry) rank() [4]int {
 	block, tier := 0, int(e.Tier())
 	if e.Rule.Block {
 		block = 1
 	}
 	if e.Rule.admin {
-		block, tier = 1, int(TierWhole)
-		return [4]int{block, tier, int(FormICMPType) + 1, -e.Rule.order}
+		return [4]int{1, int(TierNet), int(FormICMPType) + 1, -e.Rule.order}
 	}
 	return [4]int{block, tier, int(e.Form()), -e.Rule.order}
 }
@@ -198,7 +198,7 @@ type Forward struct {
 
 // New works out what a configuration means.
 func New(cfg *model.Config, env Env) *Policy {
-	p := &Policy{Config: cfg, Env: env, pairs: map[Pair][]Entry{}, byAddr: map[netip.Addr]*model.Device{}, names: map[uint32]*Rule{}, nets: map[string][]netip.Prefix{}}
+	p := &Policy{Config: cfg, Env: env, pairs: map[Pair][]Entry{}, byAddr: map[netip.Addr]*model.Device{}, confined: map[model.MAC]*model.Device{}, names: map[uint32]*Rule{}, nets: map[string][]netip.Prefix{}}
 	for _, d := range cfg.Devices {
 		if a := p.AddressOf(d); a.IsValid() {
 			p.byAddr[a] = d
@@ -246,6 +246,11 @@ func (p *Policy) AddressOf(d *model.Device) netip.Addr {
 	}
 	return p.Env.Devices[d.Name]
 }
+
+// Confined reports whether a device may use no address but its own: one that is
+// blocked from something must not get round it by taking another address. Devices
+// that are only allowed things lose those with the address, and need no more.
+func (p *Policy) Confined(d *model.Device) bool { return p.confined[d.MAC] == d }
 
 // Services of the box that zones may reach. RFC 2131, RFC 1035.
 var (
@@ -320,6 +325,9 @@ func (p *Policy) addRule(r *model.Rule, block bool) {
 	rule := &Rule{Name: r.Name, Block: block, Why: r.Why, Pos: r.Pos, Until: r.Until, order: len(p.Rules)}
 	p.Rules = append(p.Rules, rule)
 	for _, from := range r.From {
+		if block && from.Kind == model.KindDevice && p.AddressOf(from.Device).IsValid() {
+			p.confined[from.Device.MAC] = from.Device
+		}
 		for _, to := range r.To {
 			// Within a zone the box is not in the path, and the internet
 			// opens nothing but forwards.
@@ -349,7 +357,10 @@ func (p *Policy) side(e model.Endpoint) (Side, bool) {
 		}
 		return Side{Prefix: netip.PrefixFrom(a, a.BitLen())}, true
 	case model.KindPrefix:
-		return Side{Prefix: e.Prefix}, true
+		// The zone's own subnet is the zone, by another name.
+		if e.Zone == nil || e.Prefix != e.Zone.Subnet {
+			return Side{Prefix: e.Prefix}, true
+		}
 	}
 	return Side{Whole: true}, true
 }

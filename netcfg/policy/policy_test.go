@@ -95,10 +95,15 @@ func TestDecide(t *testing.T) {
 		// A block of the whole zone takes everything but the management pages.
 		{"management 192.168.10.20 > 192.168.10.1 17/53", "deny no-box"},
 		{"management 192.168.10.20 > 192.168.10.1 6/443", "allow box:admin"},
+		{"management 192.168.10.20 > 192.168.10.1 6/80", "allow box:admin"},
 
 		{"iot 192.168.10.20 > 8.8.4.4 6/443", "deny spoofed"},
 		{"iot 192.168.40.1 > 8.8.4.4 6/443", "deny spoofed"},
 		{"iot 192.168.40.9 > 192.168.20.100 6/8096 mac 02:00:00:00:00:77", "deny borrowed"},
+		// The television is blocked from the internet, by whatever address it calls itself.
+		{"iot 192.168.40.77 > 8.8.4.4 6/443 mac 02:00:00:00:00:09", "deny borrowed"},
+		{"iot 192.168.40.77 > 192.168.40.1 17/67 from 68 mac 02:00:00:00:00:09", "allow box:dhcp"},
+		{"iot 192.168.40.77 > 8.8.4.4 6/443 mac 02:00:00:00:00:55", "allow browsing"},
 		{"internet 10.0.0.1 > 203.0.113.2 17/51820", "deny bogon"},
 		{"internet 192.168.40.5 > 203.0.113.2 17/51820", "deny spoofed"},
 		{"internet 203.0.113.50 > 203.0.113.2 17/51820", "allow vpn"},
