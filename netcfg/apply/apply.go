@@ -11,30 +11,33 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime"
 	"sync"
 
-	"github.com/google/renameio/v2"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/nft"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/state"
+	"bulkhead/services/file"
 )
 
 // rulesets is what a [Kernel] needs of [Rulesets].
 type rulesets interface {
 	Load(*nft.Table) (LoadedRuleset, error)
 	Observe(LoadedRuleset) (state.Ruleset, error)
-	Counters() (map[string]Counter, error)
 	Close() error
 }
 
 // Kernel is the network state of one network namespace. Its methods may be called
 // by several goroutines; changes are made one at a time.
 type Kernel struct {
+	// Log is told of what is no reason to fail; nil: nobody is.
+	Log *slog.Logger
+
 	netns     int // our own descriptor of the namespace; 0: that of the process
 	nl        *netlink.Conn
 	rules     rulesets
@@ -106,9 +109,6 @@ func (k *Kernel) Close() error {
 	return errors.Join(errs...)
 }
 
-// Counters returns the named counters of our table; none without a table.
-func (k *Kernel) Counters() (map[string]Counter, error) { return k.rules.Counters() }
-
 // Do carries out one step. It is idempotent: a step that is done already, by an
 // earlier call or by somebody else, is left at that.
 //
@@ -162,14 +162,21 @@ func (k *Kernel) loadRuleset(r state.Ruleset) error {
 		return fmt.Errorf("load ruleset: %w", err)
 	}
 	k.loaded = loaded
-	data, err := json.Marshal(loaded)
-	if err != nil {
-		return fmt.Errorf("remember ruleset: %w", err)
-	}
-	if err := renameio.WriteFile(k.statefile, data, 0o600); err != nil {
-		return fmt.Errorf("remember ruleset: %w", err)
-	}
+	k.remember()
 	return nil
+}
+
+// remember writes down what was loaded. The kernel has it already, and the next
+// process that cannot read it loads it once more: failing here would undo what
+// is done, for nothing.
+func (k *Kernel) remember() {
+	data, err := json.Marshal(k.loaded)
+	if err == nil {
+		err = file.Replace(k.statefile, data, 0o600, -1)
+	}
+	if err != nil && k.Log != nil {
+		k.Log.Warn("the ruleset will be loaded anew after a restart", "err", err)
+	}
 }
 
 // inside calls f on a thread that is in the kernel's network namespace.

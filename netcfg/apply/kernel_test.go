@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -418,6 +419,36 @@ func TestRulesetSurvivesRestart(t *testing.T) {
 		if got := observe(t, second, state.State{}).Ruleset; got.Present() {
 			t.Errorf("after removal: got %+v, want none", got)
 		}
+	}
+}
+
+// TestLoadedRulesetCountsWithoutItsFile: the kernel has the rules by the time that
+// the file cannot be written, and what was done must not be reported as failed.
+func TestLoadedRulesetCountsWithoutItsFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ruleset.json")
+	if err := os.MkdirAll(filepath.Join(file, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k, err := apply.Open(nstest.New(t), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	want := state.Ruleset{Table: table(), Digest: table().Digest()}
+	if err := k.Do(step(plan.LoadRuleset{To: want})); err != nil {
+		t.Fatal(err)
+	}
+	if got := observe(t, k, state.State{}).Ruleset; got.Digest != want.Digest || got.Foreign {
+		t.Errorf("got %+v, want our table", got)
+	}
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Do(step(plan.LoadRuleset{To: want})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("not written by the next load: %v", err)
 	}
 }
 

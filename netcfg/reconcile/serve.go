@@ -45,6 +45,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 		return fmt.Errorf("open the kernel: %w", err)
 	}
 	defer kernel.Close()
+	kernel.Log = log
 	connections, err := apply.OpenConntrack(0)
 	if err != nil {
 		return fmt.Errorf("open connection tracking: %w", err)
