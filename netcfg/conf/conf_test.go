@@ -263,7 +263,7 @@ func TestFileOfTenMegabytesIsRefusedUnread(t *testing.T) {
 	if cfg != nil {
 		t.Fatal("accepted")
 	}
-	want := "big.yaml: file has 10485760 bytes; the limit is 1048576 (1 MiB)\n\thint: check that this is the right file; prefixes and groups make a long list of rules short\n"
+	want := "big.yaml:1:1: file is larger than 1 MiB, the limit\n\thint: check that this is the right file; prefixes and groups make a long list of rules short\n"
 	if diff := cmp.Diff(want, printed(list)); diff != "" {
 		t.Errorf("problems differ (-want +got):\n%s", diff)
 	}

@@ -157,7 +157,11 @@ func (d *decoder) fields(n, under *node, path, table string) *fields {
 		}
 		v := e.value
 		if v.shape == empty && path != "" {
-			d.error(e.key, join(path, name), "give it a value, or remove the key", "has no value")
+			hint := "give it a value, or remove the key"
+			if v.noted {
+				hint += `; a "#" after a space begins a comment: put quotes around text that begins with it`
+			}
+			d.error(e.key, join(path, name), hint, "has no value")
 			v = nil
 		}
 		f.vals = append(f.vals, field{name, e.key, v})

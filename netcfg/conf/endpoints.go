@@ -296,6 +296,10 @@ func (d *decoder) resolve(n *node, path, word string) ([]model.Endpoint, bool) {
 	if looksLikeAddress(word) {
 		return d.prefix(n, path, word)
 	}
+	if word == "*" {
+		d.error(n, path, noEverything, "%q means nothing here", word)
+		return nil, false
+	}
 	if !validName(word) {
 		d.error(n, path, "write names as they are declared, with commas between them: [nas, tv]", "%q is not the name of an endpoint", cut(word))
 		return nil, false
@@ -314,6 +318,8 @@ var (
 	internetEndpoint = []model.Endpoint{{Kind: model.KindInternet}}
 )
 
+const noEverything = "name the zones, and internet: there is no word for everything"
+
 func looksLikeAddress(word string) bool {
 	return word != "" && ('0' <= word[0] && word[0] <= '9' || strings.Contains(word, ":"))
 }
@@ -323,7 +329,7 @@ func (d *decoder) endpointHint(word string) string {
 		return fmt.Sprintf("%q is a port: name a zone on it", word)
 	}
 	if word == "any" || word == "all" {
-		return "name the zones, and internet: there is no word for everything"
+		return noEverything
 	}
 	if d.names == nil {
 		d.names = append(slices.Clone(d.order), model.Internet, model.Box)
@@ -371,7 +377,11 @@ func (l locator) locate(word string) (model.Endpoint, *diag.Problem) {
 	}
 	switch {
 	case err != nil:
-		return fail("write an address such as 192.168.10.10 or a prefix such as 192.168.10.0/28", "%q is neither an address nor a prefix", cut(word))
+		hint := "write an address such as 192.168.10.10 or a prefix such as 192.168.10.0/28"
+		if p, ok := withMask(word); ok {
+			hint = fmt.Sprintf("write %s", p.Masked())
+		}
+		return fail(hint, "%q is neither an address nor a prefix", cut(word))
 	case !p.Addr().Is4():
 		return fail("name the zone or device", "%s is an IPv6 address: rules hold for both families, and the prefixes come from the uplink", p.Addr())
 	case p.Bits() == 0:

@@ -38,6 +38,7 @@ type fence struct {
 	pending bool    // the last line ended in a key or dash without a value
 	flowCol int     // indentation of the line on which the outermost flow began
 	skip    bool    // in an entry that is broken
+	noted   []int   // lines on which a comment stands where the value of a key should
 	empty   int     // keys without a value so far
 
 	line     int   // the current one, from 0
@@ -83,14 +84,14 @@ const (
 // text checks the bytes of a file and splits them into lines. It returns nil if the
 // bytes cannot be read as text at all.
 func text(file string, data []byte, ps *problems) []string {
-	nowhere := diag.Pos{File: file}
-	if len(data) > maxBytes {
-		ps.add(nowhere, "", fmt.Sprintf("file has %d bytes; the limit is %d (1 MiB)", len(data), maxBytes),
+	top := diag.Pos{File: file, Line: 1, Col: 1}
+	if len(data) > maxBytes { // how large it is nobody knows: callers stop reading somewhere
+		ps.add(top, "", "file is larger than 1 MiB, the limit",
 			"check that this is the right file; prefixes and groups make a long list of rules short")
 		return nil
 	}
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		ps.add(nowhere, "", "file is UTF-16 text", "save it as UTF-8")
+		ps.add(top, "", "file is UTF-16 text", "save it as UTF-8")
 		return nil
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors mark UTF-8 so
@@ -137,6 +138,9 @@ func newFence(file string, lines []string, ps *problems) *fence {
 		file: file, lines: lines, ps: ps, previous: -1, section: -1, entry: -1, entryCol: -1,
 		secOf: make([]int, len(lines)), entOf: make([]int, len(lines)), bad: make([]bool, len(lines)),
 	}
+	if f.fatal = f.conflict() || f.braces(); f.fatal {
+		return f
+	}
 	for i, l := range lines {
 		f.line = i
 		f.scan(l)
@@ -155,6 +159,54 @@ func newFence(file string, lines []string, ps *problems) *fence {
 		ps.add(pos, "", msg, "use spaces, two for each level; YAML forbids tabs")
 	}
 	return f
+}
+
+// conflict reports what git(1) leaves in a file that it could not merge. As it says
+// most things twice, nothing else is worth telling about such a file.
+func (f *fence) conflict() bool {
+	first, last, more := -1, -1, 0
+	for i, l := range f.lines {
+		begins := l == "<<<<<<<" || strings.HasPrefix(l, "<<<<<<< ")
+		switch {
+		case begins && first < 0:
+			first = i
+		case begins:
+			more++
+		case first >= 0 && last < 0 && (l == ">>>>>>>" || strings.HasPrefix(l, ">>>>>>> ")):
+			last = i
+		}
+	}
+	if first < 0 {
+		return false
+	}
+	msg := "unresolved merge conflict from here on"
+	if last >= 0 {
+		msg = fmt.Sprintf("unresolved merge conflict from line %d to %d", first+1, last+1)
+	}
+	if more > 0 {
+		msg += fmt.Sprintf(" (%d more in the file)", more)
+	}
+	f.ps.add(diag.Pos{File: f.file, Line: first + 1, Col: 1}, "", msg,
+		"decide what of the two sides is to stay, and delete the lines that begin with <<<<<<<, ======= and >>>>>>>")
+	return true
+}
+
+// braces reports a file that is one flow collection, as JSON is. It would be good
+// YAML, but one mistake in it would cost the whole file.
+func (f *fence) braces() bool {
+	for i, l := range f.lines {
+		at := strings.IndexFunc(l, func(r rune) bool { return r != ' ' && r != '\t' })
+		if at < 0 || l[at] == '#' || strings.HasPrefix(l, "---") {
+			continue
+		}
+		if l[at] != '{' && l[at] != '[' {
+			return false
+		}
+		f.ps.add(diag.Pos{File: f.file, Line: i + 1, Col: at + 1}, "", fmt.Sprintf("the file begins with %q: this looks like JSON", l[at:at+1]),
+			"write top-level keys on lines of their own, without braces around them all: ports:, zones:, allow:")
+		return true
+	}
+	return false
 }
 
 // problem reports what is wrong at byte i of the current line, and gives up the
@@ -245,7 +297,7 @@ func (f *fence) scanBlock(l string, i int) {
 		if !list {
 			var ok bool
 			if end, ok = f.scalar(l, i, false); !ok {
-				if first {
+				if first && !isWide(l[i:]) { // that only looks like indentation
 					f.locate(l, i)
 				}
 				return
@@ -270,6 +322,9 @@ func (f *fence) scanBlock(l string, i int) {
 			i = colonAfter(l, end) + 1
 		}
 		i = spaces(l, i)
+		if i < len(l) && l[i] == '#' && !list {
+			f.noted = append(f.noted, f.line+1)
+		}
 		if i == len(l) || l[i] == '#' {
 			return
 		}
@@ -429,12 +484,45 @@ func (f *fence) bare(l string, i, end int, first bool) {
 		f.problem(rest, fmt.Sprintf("unexpected text after %s", l[i:end]), "remove it, or put quotes around the whole value")
 		return
 	}
+	key, value := glued(l[i:end])
 	if !first { // after a dash
 		f.pending = false
+		if key != "" {
+			f.unglue(i, key, value)
+		}
 		return
 	}
 	f.locate(l, i)
+	if key != "" {
+		f.unglue(i, key, value)
+		return
+	}
 	f.problem(i, fmt.Sprintf("expected a key and a colon, found %q", cut(l[i:end])), "write \"key: value\"; a value stands on the line of its key")
+}
+
+// glued takes "vlan:10" apart. The key is "" if that is not what s is: other words
+// with a colon in them, such as addresses, are good values.
+func glued(s string) (key, value string) {
+	key, value, _ = strings.Cut(s, ":")
+	if value != "" && isKey(key) {
+		return key, value
+	}
+	return "", ""
+}
+
+// isKey reports whether some mapping of the language has the key.
+func isKey(s string) bool {
+	for _, keys := range tables {
+		if slices.ContainsFunc(keys, func(k key) bool { return k.name == s }) {
+			return true
+		}
+	}
+	return false
+}
+
+// unglue reports the key and value that begin at byte i of the current line.
+func (f *fence) unglue(i int, key, value string) {
+	f.problem(i+len(key), "a space is missing after the colon", fmt.Sprintf("write %s: %s", key, cut(value)))
 }
 
 // breakOff notes that a broken line stands where a top-level key should. Unless it is
@@ -500,7 +588,13 @@ func (f *fence) scalar(l string, i int, inFlow bool) (end int, ok bool) {
 		}
 		f.problem(i, "the quote is not closed on this line", fmt.Sprintf("add the missing %c", c))
 		return 0, false
-	case '&', '*':
+	case '*':
+		if i+1 == len(l) || strings.IndexByte(" ,]}", l[i+1]) >= 0 {
+			f.problem(i, "\"*\" means nothing here", noEverything)
+			return 0, false
+		}
+		fallthrough
+	case '&':
 		f.problem(i, "anchors and aliases are not used in this language", "write the value out, or quote it if the character belongs to it; groups name what several rules share")
 		return 0, false
 	case '!':
@@ -514,6 +608,10 @@ func (f *fence) scalar(l string, i int, inFlow bool) (end int, ok bool) {
 		return 0, false
 	case '#':
 		f.problem(i, "a comment needs a space before it", "put a space before the #, or quotes around the value if it belongs to it")
+		return 0, false
+	}
+	if r, _ := utf8.DecodeRuneInString(l[i:]); strings.ContainsRune(typographic, r) {
+		f.problem(i, fmt.Sprintf("%c is a typographic quote", r), "use plain quotes: \"")
 		return 0, false
 	}
 	if i+1 == len(l) || strings.IndexByte(" ,[]{}", l[i+1]) >= 0 {
@@ -532,6 +630,12 @@ func (f *fence) scalar(l string, i int, inFlow bool) (end int, ok bool) {
 	return f.plain(l, i, inFlow)
 }
 
+// typographic holds the quotes that word processors and web pages make of plain ones.
+const typographic = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb"
+
+// wide holds the characters that look like a space and are none to YAML.
+const wide = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u2060\u3000"
+
 // plain finds the end of the scalar without quotes at byte i.
 func (f *fence) plain(l string, i int, inFlow bool) (end int, ok bool) {
 	end = i
@@ -543,6 +647,8 @@ func (f *fence) plain(l string, i int, inFlow bool) (end int, ok bool) {
 				return end, true // between a value and its comment a tab does no harm
 			}
 			f.tab(j)
+			return 0, false
+		case c >= utf8.RuneSelf && utf8.RuneStart(c) && f.wide(l, j):
 			return 0, false
 		case c == '#' && j > i && l[j-1] == ' ':
 			return end, true
@@ -556,6 +662,25 @@ func (f *fence) plain(l string, i int, inFlow bool) (end int, ok bool) {
 		}
 	}
 	return end, true
+}
+
+func isWide(s string) bool {
+	r, _ := utf8.DecodeRuneInString(s)
+	return strings.ContainsRune(wide, r)
+}
+
+// wide reports a character at byte i that only looks like a space.
+func (f *fence) wide(l string, i int) bool {
+	if !isWide(l[i:]) {
+		return false
+	}
+	r, _ := utf8.DecodeRuneInString(l[i:])
+	what := "this is not an ordinary space"
+	if r == 0xa0 || r == 0x2007 || r == 0x202f {
+		what = "this is a no-break space"
+	}
+	f.problem(i, fmt.Sprintf("%s: %U", what, r), "type an ordinary space in its place")
+	return true
 }
 
 // colonAfter returns the index of the colon that makes a key of the scalar that
@@ -672,6 +797,10 @@ func (f *fence) endEntry(o *open) bool {
 		found := f.lines[o.from[0]][o.from[1]:]
 		if end := strings.IndexAny(found, ",}"); end > 0 {
 			found = found[:end]
+		}
+		if key, value := glued(strings.TrimRight(found, " ")); key != "" {
+			f.problemAt(o.from[0], o.from[1]+len(key), "a space is missing after the colon", fmt.Sprintf("write %s: %s", key, cut(value)))
+			return false
 		}
 		f.problemAt(o.from[0], o.from[1], fmt.Sprintf("expected a key and a colon, found %q", cut(found)), "between braces write {key: value}; a list stands between square brackets")
 		return false

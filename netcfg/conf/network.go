@@ -56,7 +56,7 @@ func (d *decoder) system(n *node) {
 	if v, ok := d.word(f.get("timezone"), "system.timezone", "a time zone", "write a name such as Europe/Berlin"); ok {
 		loc, err := location(v)
 		if err != nil {
-			d.error(f.get("timezone"), "system.timezone", "write a name of the IANA time zone database, such as Europe/Berlin or UTC", "no time zone is called %q", cut(v))
+			d.error(f.get("timezone"), "system.timezone", zoneHint(v), "no time zone is called %q", cut(v))
 			d.broken["system"] = true // dates cannot be read
 			return
 		}
@@ -329,6 +329,9 @@ func (d *decoder) static(n *node, path string, v4 bool) model.Family {
 		p, err := netip.ParsePrefix(v)
 		switch {
 		case err != nil || p.Addr().Is4() != v4:
+			if p, ok := withMask(v); ok && v4 {
+				form = fmt.Sprintf("write %s", p)
+			}
 			d.error(an, path+".address", form, "%q is no address with a prefix", cut(v))
 		case v4 && (p.Bits() < 8 || p.Bits() > 31):
 			d.error(an, path+".address", "ask the provider for the length of the prefix: it is between 8 and 31", "prefix length %d cannot be used", p.Bits())

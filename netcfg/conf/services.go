@@ -52,8 +52,7 @@ func (d *decoder) readProtocols(n *node) {
 
 // ownService reads an entry of one of the file's own protocols.
 func (d *decoder) ownService(n *node, path string) ([]model.Service, bool) {
-	const form = "write ports such as tcp/443 or udp/5000-5010"
-	v, ok := d.word(n, path, "a protocol", form)
+	v, ok := d.word(n, path, "a protocol", portHint(n, "write ports such as tcp/443 or udp/5000-5010"))
 	switch {
 	case !ok:
 		return nil, false
@@ -137,6 +136,11 @@ func parseService(word string) (s []model.Service, msg, hint string) {
 		if _, err := strconv.ParseUint(word, 10, 16); err == nil {
 			return nil, fmt.Sprintf("%q lacks the protocol", word), fmt.Sprintf("write tcp/%s or udp/%s", word, word)
 		}
+		if name, port, ok := strings.Cut(word, ":"); ok {
+			if _, msg, _ := parsePorts(word, name, port); msg == "" {
+				return nil, fmt.Sprintf("%q is no protocol", cut(word)), fmt.Sprintf("write %s/%s", name, port)
+			}
+		}
 		if lower := strings.ToLower(word); lower != word {
 			if _, msg, _ := parseService(lower); msg == "" {
 				return nil, fmt.Sprintf("no protocol is called %q", cut(word)), fmt.Sprintf("write %s", lower)
@@ -192,6 +196,19 @@ func parsePorts(word, name, rest string) (s []model.Service, msg, hint string) {
 	return []model.Service{model.PortRange(proto, uint16(first), uint16(end))}, "", ""
 }
 
+// portHint is what to do about a list or mapping where a protocol belongs: [tcp: 443]
+// is a mapping to YAML, and ports to who wrote it.
+func portHint(n *node, otherwise string) string {
+	if n.shape != mapping || len(n.keys) != 1 {
+		return otherwise
+	}
+	k, v := n.keys[0].key.text, n.keys[0].value
+	if _, msg, _ := parsePorts(k, k, v.text); v.shape == empty || v.shape >= list || msg != "" {
+		return otherwise
+	}
+	return fmt.Sprintf("write %s/%s", k, v.text)
+}
+
 // decimal reads a decimal number without sign or leading zeros.
 func decimal(s string, most int) (int, bool) {
 	v, err := strconv.Atoi(s)
@@ -203,7 +220,7 @@ func (d *decoder) services(n *node, path string) (list []model.Service, words []
 	ok = true
 	items := d.some(n, path)
 	for _, item := range items {
-		v, good := d.word(item, path, "a protocol", "name a protocol such as https, or ports such as tcp/443")
+		v, good := d.word(item, path, "a protocol", portHint(item, "name a protocol such as https, or ports such as tcp/443"))
 		if !good {
 			ok = false
 			continue

@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -34,6 +35,7 @@ type node struct {
 	line, col int
 	text      string // of a scalar: what it says, quotes removed
 	quoted    bool
+	noted     bool    // empty, and a comment stands in its place
 	items     []*node // of a list
 	keys      []entry // of a mapping, in file order
 }
@@ -63,6 +65,7 @@ func read(file string, data []byte, ps *problems) (root *node, broken map[string
 			if doc == nil && len(broken) == 0 {
 				ps.add(diag.Pos{File: file, Line: 1, Col: 1}, "", "the file is empty", "start from one of the examples in configs/, such as small.yaml")
 			}
+			f.note(doc)
 			return doc, broken
 		}
 		pos, msg := diag.Pos{File: file, Line: 1, Col: 1}, err.Error()
@@ -91,6 +94,22 @@ func errorAt(tk *token.Token, format string, args ...any) error {
 		e.line, e.col = tk.Position.Line, tk.Position.Column
 	}
 	return e
+}
+
+// note tells empty values that a comment stands in their place.
+func (f *fence) note(n *node) {
+	if n == nil || len(f.noted) == 0 {
+		return
+	}
+	for _, item := range n.items {
+		f.note(item)
+	}
+	for _, e := range n.keys {
+		if _, found := slices.BinarySearch(f.noted, e.key.line); found && e.value.shape == empty {
+			e.value.noted = true
+		}
+		f.note(e.value)
+	}
 }
 
 // parseYAML turns text that passed the fence into nodes, nil for an empty document.

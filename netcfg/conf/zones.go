@@ -3,6 +3,7 @@ package conf
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -92,6 +93,9 @@ func (d *decoder) subnet(n *node, path string) (netip.Prefix, bool) {
 				hint = fmt.Sprintf("add the length of the prefix, such as %s", p)
 			}
 		}
+		if p, ok := withMask(v); ok {
+			hint = fmt.Sprintf("write %s", p.Masked())
+		}
 		d.error(n, path, hint, "%q is not a subnet", cut(v))
 	case !p.Addr().Is4():
 		d.error(n, path, form+"; IPv6 prefixes come from the uplink", "%s is not an IPv4 subnet", p)
@@ -109,6 +113,19 @@ func (d *decoder) subnet(n *node, path string) (netip.Prefix, bool) {
 		return p, true
 	}
 	return netip.Prefix{}, false
+}
+
+// withMask reads a prefix whose length is written as a mask: 192.168.10.0/255.255.255.0.
+func withMask(s string) (netip.Prefix, bool) {
+	s, mask, _ := strings.Cut(s, "/")
+	a, err1 := netip.ParseAddr(s)
+	m, err2 := netip.ParseAddr(mask)
+	if err1 != nil || err2 != nil || !a.Is4() || !m.Is4() {
+		return netip.Prefix{}, false
+	}
+	ones := bits.LeadingZeros32(^number4(m))
+	p := netip.PrefixFrom(a, ones)
+	return p, number4(m)<<ones == 0
 }
 
 var (
