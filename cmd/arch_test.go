@@ -39,9 +39,9 @@ var layers = map[string][]string{
 		"netcfg/svcconf"},
 	"netcfg/plan":  {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	"netcfg/txn":   {},
-	"netcfg/apply": {"netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/apply": {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
-	"netcfg/api": {"netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	"netcfg/api": {"netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
 	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file"},
 	"netcfg/nstest":     {},
