@@ -24,6 +24,7 @@ var _ api.Backend = (*Reconciler)(nil)
 // never changed, so that asking does not wait for one.
 type view struct {
 	status api.Status
+	shown  instant // when it was made
 	cfg    *model.Config
 	result *compile.Result // nil: there is none yet
 	facts  facts.Facts
@@ -32,8 +33,8 @@ type view struct {
 // publish shows the last round to those who ask.
 func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
-	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, status: api.Status{
-		Name: t.cfg.System.Name, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
+	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, status: api.Status{
+		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
 		Confirmed: t.confirmed, Uplink: r.uplink(out), Troubles: texts(out.all()), Warnings: t.warnings,
 		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
@@ -87,9 +88,7 @@ func (r *Reconciler) Status(context.Context) (*api.Status, error) {
 		return &api.Status{Mode: api.Closed, Reason: "netcfgd is starting", Now: r.o.Wall(), Started: r.started}, nil
 	}
 	s := v.status
-	if now := r.o.Wall(); now.After(s.Now) {
-		s.Now = now
-	}
+	s.Now = v.shown.passed(r.o.Wall())
 	return &s, nil
 }
 

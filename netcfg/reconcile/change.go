@@ -57,18 +57,19 @@ func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
 	if r.o.NoState != nil {
 		return nil, fmt.Errorf("nothing can be confirmed, as it would not survive a reboot: %w", r.o.NoState)
 	}
-	// Whoever applies a configuration says with it that the clock is right.
-	high := r.clock.high
+	// Whoever applies a configuration says with it that the clock is right. If it
+	// stays, that is: what has ended does not begin again for a change that failed.
+	mark := r.clock.mark
 	r.clock.reset()
-	r.clock.save = time.Time{}
-	p, err := r.tryAndKeep(c)
+	p, err := r.tryAndKeep(c, mark)
 	if err != nil {
-		r.clock.high, r.clock.save = high, time.Time{}
+		r.clock.mark = mark
 	}
 	return p, err
 }
 
-func (r *Reconciler) tryAndKeep(c api.Change) (*api.Plan, error) {
+// tryAndKeep is apply after the clock was reset, from mark.
+func (r *Reconciler) tryAndKeep(c api.Change, mark instant) (*api.Plan, error) {
 	p, next, err := r.preview(c.File, r.clock.now())
 	if err != nil {
 		return nil, err
@@ -81,6 +82,7 @@ func (r *Reconciler) tryAndKeep(c api.Change) (*api.Plan, error) {
 		return r.try(next, before)
 	}, func() error {
 		r.target, r.confirmed, r.rescued = old, waiting, rescued
+		r.clock.mark = mark
 		r.round()
 		return errors.Join(news(r.last.errs, before)...)
 	})
@@ -114,6 +116,10 @@ func news(errs []error, before []string) []error {
 // kept makes the target that was on trial the confirmed one.
 func (r *Reconciler) kept() {
 	r.target.trial = false
+	r.clock.save = time.Time{} // it may have been set back
+	if err := r.keepMark(); err != nil {
+		r.o.Log.Error("save the time", "err", err) // the next round tries again, and shows it
+	}
 	if h := r.newest(); h != nil {
 		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
 	}

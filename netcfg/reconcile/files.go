@@ -139,8 +139,8 @@ func decodeLeases(path string) ([]svcconf.Lease, error) {
 }
 
 // leaseFile is the uplink's lease as wand leaves it. How long it holds is counted
-// from when it was first seen and not by the times in it: the clock on the wall may
-// be set between the two, as it is after every boot without a battery.
+// from when it was first seen: the clock on the wall may be set at any time, as it is
+// after every boot without a battery.
 type leaseFile struct {
 	path string
 	data []byte
@@ -149,7 +149,7 @@ type leaseFile struct {
 }
 
 // read returns the lease in force, without an end by the clock, or nil.
-func (l *leaseFile) read() (*facts.Lease, error) {
+func (l *leaseFile) read(wall time.Time) (*facts.Lease, error) {
 	data, err := file.Read(l.path, maxUplink)
 	if errors.Is(err, fs.ErrNotExist) {
 		*l = leaseFile{path: l.path}
@@ -165,7 +165,7 @@ func (l *leaseFile) read() (*facts.Lease, error) {
 	if !bytes.Equal(data, l.data) {
 		l.data, l.told, l.end = data, v, time.Time{}
 		if !v.Expires.IsZero() {
-			l.end = time.Now().Add(v.Expires.Sub(v.Obtained))
+			l.end = time.Now().Add(remaining(v, wall))
 		}
 	}
 	if _, ok := l.left(); !ok && !l.end.IsZero() {
@@ -174,6 +174,16 @@ func (l *leaseFile) read() (*facts.Lease, error) {
 	force := *v
 	force.Expires = time.Time{} // as above
 	return &force, nil
+}
+
+// remaining is how long a lease holds that is seen for the first time. It may have
+// been obtained before this process began; the times in it say how long ago, unless
+// the clock was set since, so that it is not between them.
+func remaining(l *facts.Lease, wall time.Time) time.Duration {
+	if wall.Before(l.Obtained) || !wall.Before(l.Expires) {
+		return l.Expires.Sub(l.Obtained)
+	}
+	return l.Expires.Sub(wall)
 }
 
 // left returns how long the lease holds, and false if it is over or has no end.

@@ -541,6 +541,107 @@ func TestAnEndedRuleStaysEndedWhateverTheClockSays(t *testing.T) {
 	})
 }
 
+func TestARuleEndsOnTimeThoughTheClockIsSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		b.mustApply(home)
+		wait(30 * time.Minute)
+		b.setClock(-24 * time.Hour)
+		wait(end.Sub(begin) - 30*time.Minute - time.Millisecond)
+		if !b.allows() {
+			t.Error("not allowed just before the end")
+		}
+		wait(time.Millisecond)
+		if b.allows() {
+			t.Error("allowed after the end")
+		}
+		if s := b.status(); s.Now.Before(end) {
+			t.Errorf("status says that it is %s", s.Now)
+		}
+		b.stop()
+		b.boot() // the mark was saved
+		defer func() { b.stop() }()
+		if b.allows() {
+			t.Error("allowed again after a start of the process")
+		}
+	})
+}
+
+func TestAChangeThatFailsDoesNotBringBackWhatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		b.mustApply(home)
+		wait(end.Sub(begin) + time.Hour)
+		b.setClock(-24 * time.Hour)
+		loads := 0
+		b.kernel.refuse(func(s plan.Step) error {
+			c, ok := s.Change.(plan.LoadRuleset)
+			if !ok {
+				return nil
+			}
+			if loads++; loads == 1 {
+				return errors.New("no buffer space available")
+			}
+			if strings.Contains(c.To.Table.String(), "films") {
+				t.Error("going back loads the rule that has ended")
+			}
+			return nil
+		})
+		if _, err := b.apply(strings.Replace(home, "name: browsing", "name: surfing", 1)); err == nil {
+			t.Fatal("nothing failed")
+		}
+		b.kernel.refuse(nil)
+		if b.allows() {
+			t.Error("allowed again after a change that failed")
+		}
+		b.stop() // before another round saves the time
+		b.boot()
+		defer func() { b.stop() }()
+		if b.allows() {
+			t.Error("allowed again after a start of the process")
+		}
+	})
+}
+
+func TestALeaseIsNoLongerForARestart(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		skew time.Duration // of the clock while the process was away
+		want time.Duration // that the lease is good for after it
+	}{
+		{"the clock is right", 0, 30 * time.Minute},
+		{"the clock was set forward", 30 * 24 * time.Hour, time.Hour},
+		{"the clock was set back", -30 * 24 * time.Hour, time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBox(t)
+				b.boot()
+				b.mustApply(home)
+				b.writeLease(facts.Lease{
+					Link: "eth0", Address: netip.MustParsePrefix("198.51.100.7/24"), Gateway: netip.MustParseAddr("198.51.100.1"),
+					Obtained: begin, Expires: begin.Add(time.Hour),
+				})
+				wait(30*time.Minute - time.Second)
+				b.stop()
+				b.setClock(tt.skew)
+				b.boot()
+				defer func() { b.stop() }()
+				wait(tt.want - time.Second)
+				if s := b.status(); s.Uplink == nil {
+					t.Error("taken too early")
+				}
+				wait(2 * time.Second)
+				if s := b.status(); s.Uplink != nil {
+					t.Error("still held when nobody renewed it")
+				}
+			})
+		})
+	}
+}
+
 func TestTheUplinkFollowsItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)

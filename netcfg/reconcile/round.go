@@ -109,7 +109,7 @@ func (r *Reconciler) compile(t target, now time.Time, devices map[string]netip.A
 		return
 	}
 	f := facts.Facts{Now: now, Links: links, Provided: r.o.Provided, Kernel: abilities, Devices: devices}
-	if f.Uplink, err = r.lease.read(); err != nil {
+	if f.Uplink, err = r.lease.read(r.o.Wall()); err != nil {
 		out.trouble("uplink: %w", err)
 	}
 	result, err := compileWith(t, f)

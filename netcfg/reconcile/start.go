@@ -64,7 +64,7 @@ func (r *Reconciler) load() {
 	}
 	var m mark
 	if err := r.o.Store.Load(clockFile, &m); err == nil {
-		r.clock.high = m.High
+		r.clock.set(m.High)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		r.o.Log.Error("the time of the last run is lost: rules that ended may be back until the clock is right", "err", err)
 	}
