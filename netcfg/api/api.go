@@ -77,7 +77,8 @@ const (
 
 // Status is how the box is.
 type Status struct {
-	Name      string       `json:"name,omitempty"` // of the box
+	Name      string       `json:"name,omitempty"`     // of the box
+	Timezone  string       `json:"timezone,omitempty"` // in which people read times: system.timezone of the file
 	Mode      Mode         `json:"mode"`
 	Reason    string       `json:"reason,omitempty"` // why it is closed
 	Now       time.Time    `json:"now"`              // by which rules end: never before the latest time seen
