@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"bulkhead/services/file"
 )
 
 // maxFile bounds what is read into memory, whoever wrote the file.
@@ -18,24 +18,29 @@ const maxFile = 32 << 20
 // directory is the [disk] of a real file system.
 type directory struct{ path string }
 
-func openDirectory(path string) (directory, error) {
-	d := directory{path}
+func (d directory) Prepare() error {
 	// Services keep their state beside ours: only our own directory is closed to them.
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return d, err
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
+		return err
 	}
-	for _, dir := range []string{path, filepath.Join(path, historyDir)} {
+	for _, dir := range []string{d.path, filepath.Join(d.path, historyDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return d, err
+			return err
 		}
 		if err := sweep(dir); err != nil {
-			return d, err
+			return err
 		}
 	}
-	return d, nil
+	return nil
 }
 
-// sweep removes temporary files of a process that died while writing: renameio
+// readable reports whether there is a directory to read.
+func (d directory) readable() bool {
+	_, err := os.ReadDir(d.path)
+	return err == nil
+}
+
+// sweep removes temporary files of a process that died while writing: [file.Replace]
 // names them ".<name><random>".
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -67,13 +72,10 @@ func (d directory) Read(name string) ([]byte, error) {
 
 func (d directory) Write(name string, data []byte) error {
 	path := filepath.Join(d.path, name)
-	dir := filepath.Dir(path)
-	// The temporary file is told its place: renameio would rather take $TMPDIR,
-	// where nobody sweeps.
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(dir), renameio.IgnoreUmask()); err != nil {
+	if err := file.Replace(path, data, 0o600, -1); err != nil {
 		return err
 	}
-	return syncDirectory(dir)
+	return syncDirectory(filepath.Dir(path))
 }
 
 func (d directory) Rename(from, to string) error {

@@ -4,7 +4,10 @@ package txn
 type Disk = disk
 
 // NewStore opens a store on a disk of the test's.
-func NewStore(d Disk) (*Store, error) { return newStore(d) }
+func NewStore(d Disk) (*Store, error) {
+	s := &Store{disk: d}
+	return s, s.Settle()
+}
 
 // Directory is the disk that [Open] uses.
-func Directory(path string) (Disk, error) { return openDirectory(path) }
+func Directory(path string) Disk { return directory{path} }

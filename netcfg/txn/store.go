@@ -33,9 +33,10 @@ const HistoryLimit = 50
 type Store struct{ disk disk }
 
 // disk is the file operations a Store is made of. All names are relative to its
-// directory; an operation that returned nil survives losing power, one that did not
-// return happened whole or not at all.
+// directory; an operation that returned nil survives losing power, and any other
+// happened whole or not at all, also if it returned an error.
 type disk interface {
+	Prepare() error // makes what is missing, and removes what was never finished
 	Read(name string) ([]byte, error)
 	Write(name string, data []byte) error
 	Rename(from, to string) error
@@ -44,21 +45,27 @@ type disk interface {
 }
 
 // Open returns the store in dir, which it creates if needed, and finishes or
-// forgets what the last process was in the middle of.
+// forgets what the last process was in the middle of. It returns a store together
+// with an error if the directory can be read but not be put in order, as on a file
+// system that was mounted read-only after a failure: what is confirmed is at hand
+// then, and [Store.Settle] tells whether more can be done by now.
 func Open(dir string) (*Store, error) {
-	d, err := openDirectory(dir)
-	if err != nil {
+	d := directory{dir}
+	s := &Store{disk: d}
+	err := s.Settle()
+	if err != nil && !d.readable() {
 		return nil, err
 	}
-	return newStore(d)
+	return s, err
 }
 
-func newStore(d disk) (*Store, error) {
-	s := &Store{disk: d}
-	if err := s.settle(); err != nil {
-		return nil, err
+// Settle does what [Open] does, for a store that Open returned with an error. Without
+// an error the store is as good as any.
+func (s *Store) Settle() error {
+	if err := s.disk.Prepare(); err != nil {
+		return err
 	}
-	return s, nil
+	return s.settle()
 }
 
 // Confirmed returns the configuration that boots. The error wraps [fs.ErrNotExist]
@@ -79,16 +86,40 @@ func (s *Store) Stage(c Change) error {
 
 // Promote makes the staged change the confirmed configuration. From the moment
 // that confirmed.yaml is replaced the change boots; should filing it in the history
-// fail then, [Open] or the next Stage files it.
+// fail then, [Open] or the next Stage files it. With an error, what was confirmed
+// before boots, unless the error says otherwise.
 func (s *Store) Promote() error {
 	c, err := s.staged()
 	if err != nil {
 		return err
 	}
-	if err := s.disk.Write(confirmedFile, c.Config); err != nil {
+	old, err := s.Confirmed()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	first := err != nil
+	if err := s.disk.Write(confirmedFile, c.Config); err != nil {
+		return errors.Join(err, s.takeBack(old, first))
+	}
 	_ = s.settle() // see above
+	return nil
+}
+
+// takeBack makes what boots again what it was before an attempt to replace it that
+// failed: perhaps all went well but for the last sync, and the file is there.
+func (s *Store) takeBack(old []byte, first bool) error {
+	now, err := s.Confirmed()
+	switch {
+	case first && errors.Is(err, fs.ErrNotExist), !first && err == nil && bytes.Equal(now, old):
+		return nil // it never came to be
+	case first:
+		err = s.disk.Remove(confirmedFile)
+	default:
+		err = s.disk.Write(confirmedFile, old)
+	}
+	if err != nil {
+		return fmt.Errorf("the change may be what boots next: %w", err)
+	}
 	return nil
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package txn_test
 
 import (
@@ -6,11 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
+	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/txn"
 )
 
@@ -151,11 +156,7 @@ func TestPowerCutAnywhereLeavesOldOrNewAndItsHistory(t *testing.T) {
 			if err := commit(s, 1); err != nil {
 				t.Fatal(err)
 			}
-			d, err := txn.Directory(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s, err = txn.NewStore(&outage{d, operations}); err != nil {
+			if s, err = txn.NewStore(&outage{txn.Directory(dir), operations}); err != nil {
 				t.Fatal(err)
 			}
 			_ = commit(s, 2) // its outcome is what the disk says, not what the dying process thought
@@ -252,5 +253,127 @@ func TestServicesCanPassToTheirOwnState(t *testing.T) {
 		if got := info.Mode().Perm(); got != want {
 			t.Errorf("%s has mode %v, want %v", path, got, want)
 		}
+	}
+}
+
+// unsynced is a disk on which replacing a file works and says that it did not.
+type unsynced struct {
+	txn.Disk
+	fails int // how many times
+}
+
+var errSync = errors.New("input/output error")
+
+func (u *unsynced) Write(name string, data []byte) error {
+	if err := u.Disk.Write(name, data); err != nil {
+		return err
+	}
+	if name == "confirmed.yaml" && u.fails > 0 {
+		u.fails--
+		return errSync
+	}
+	return nil
+}
+
+func TestWhatIsUndoneDoesNotBoot(t *testing.T) {
+	for _, before := range []int{0, 1} {
+		t.Run(fmt.Sprint("changes before: ", before), func(t *testing.T) {
+			dir := t.TempDir()
+			disk := &unsynced{Disk: txn.Directory(dir)}
+			s, err := txn.NewStore(disk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range before {
+				if err := commit(s, n+1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			disk.fails = 1
+			if err := commit(s, 2); !errors.Is(err, errSync) {
+				t.Errorf("got error %v, want the disk's", err)
+			}
+			if s, err = txn.Open(dir); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Confirmed()
+			if before == 0 && !errors.Is(err, fs.ErrNotExist) || before == 1 && string(got) != "config 1\n" {
+				t.Errorf("boots with %q, %v", got, err)
+			}
+			if history, err := s.History(); err != nil || len(history) != before {
+				t.Errorf("history holds %d changes, %v", len(history), err)
+			}
+		})
+	}
+}
+
+func TestChangeThatCannotBeTakenBackIsToldOf(t *testing.T) {
+	disk := &unsynced{Disk: txn.Directory(t.TempDir())}
+	s, err := txn.NewStore(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(s, 1); err != nil {
+		t.Fatal(err)
+	}
+	disk.fails = 2
+	if err := commit(s, 2); err == nil || !strings.Contains(err.Error(), "the change may be what boots next") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStoreThatCannotBeWrittenCanBeRead(t *testing.T) {
+	nstest.New(t) // skips where we are not root
+	dir := t.TempDir()
+	s, err := txn.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(s, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stage(change(2)); err != nil { // and the power goes
+		t.Fatal(err)
+	}
+	readOnly(t, dir, true)
+	s, err = txn.Open(dir)
+	if s == nil || !errors.Is(err, unix.EROFS) {
+		t.Fatalf("got store %v, error %v", s, err)
+	}
+	if got, err := s.Confirmed(); err != nil || string(got) != "config 1\n" {
+		t.Errorf("confirmed: got %q, %v", got, err)
+	}
+	if err := commit(s, 3); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a change was taken: %v", err)
+	}
+	readOnly(t, dir, false)
+	if err := s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(s, 3); err != nil {
+		t.Errorf("once it can be written: %v", err)
+	}
+	if got, err := s.Confirmed(); err != nil || string(got) != "config 3\n" {
+		t.Errorf("confirmed: got %q, %v", got, err)
+	}
+}
+
+// readOnly mounts dir onto itself, or makes that mount writable.
+func readOnly(t *testing.T, dir string, yes bool) {
+	t.Helper()
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
+	if yes {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("", dir, "", flags, ""); err != nil {
+		t.Fatal(err)
 	}
 }
