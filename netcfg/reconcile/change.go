@@ -54,8 +54,8 @@ func (r *Reconciler) policyBefore() *policy.Policy {
 
 // apply puts a file into force, or leaves everything as it was.
 func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
-	if r.o.NoState != nil {
-		return nil, fmt.Errorf("nothing can be confirmed, as it would not survive a reboot: %w", r.o.NoState)
+	if r.noState != nil {
+		return nil, fmt.Errorf("nothing can be confirmed, as it would not survive a reboot: %w", r.noState)
 	}
 	// Whoever applies a configuration says with it that the clock is right. If it
 	// stays, that is: what has ended does not begin again for a change that failed.
@@ -123,7 +123,9 @@ func (r *Reconciler) kept() {
 	if h := r.newest(); h != nil {
 		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
 	}
-	r.saveRescue()
+	if err := r.saveRescue(); err != nil {
+		r.o.Log.Error("after a change", "err", err) // likewise
+	}
 	r.pins = r.last.facts.Devices // those of devices that are gone are free again
 	if err := r.o.Store.Save(pinsFile, r.pins); err != nil {
 		r.o.Log.Error("save the addresses given to devices", "err", err)

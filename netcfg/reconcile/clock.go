@@ -77,7 +77,7 @@ func (c *clock) left() time.Duration {
 func (r *Reconciler) keepMark() error {
 	c := &r.clock
 	now := c.now()
-	if r.target.trial || !c.due() && now.Before(c.save) {
+	if r.noState != nil || r.target.trial || !c.due() && now.Before(c.save) {
 		return nil
 	}
 	if err := r.o.Store.Save(clockFile, mark{now}); err != nil {

@@ -69,7 +69,8 @@ type Options struct {
 	Conntrack conntrack
 	Counters  counters
 	Store     *txn.Store
-	NoState   error            // Store does not survive a reboot, for this reason: nothing may be confirmed
+	NoState   error            // why nothing can be written to Store, as [txn.Open] said: nothing may be confirmed
+	Volatile  bool             // NoState goes further: Store is a stand-in that holds nothing and is gone after a reboot
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger
@@ -85,6 +86,7 @@ type Reconciler struct {
 	o     Options
 	clock clock
 
+	noState   error   // why nothing may be confirmed
 	target    target  // what is in force, or meant to be
 	confirmed *target // the confirmed configuration, while it cannot be loaded and target is rescue
 	pins      map[string]netip.Addr
@@ -112,7 +114,7 @@ type Reconciler struct {
 // New returns a reconciler that has not touched anything yet.
 func New(o Options) *Reconciler {
 	return &Reconciler{
-		o: o, clock: clock{wall: o.Wall}, started: o.Wall(),
+		o: o, noState: o.NoState, clock: clock{wall: o.Wall}, started: o.Wall(),
 		lease:    leaseFile{path: filepath.Join(o.Run, svcconf.Wand.Name, svcconf.UplinkFile)},
 		leases:   leasesFile{path: filepath.Join(o.Run, svcconf.Dhcpd.Name, svcconf.LeasesFile)},
 		requests: make(chan func()),

@@ -239,14 +239,14 @@ func newBox(t *testing.T) *box {
 // boot starts a reconciler as after a start of the process, and lets it settle.
 func (b *box) boot() {
 	b.t.Helper()
-	store, err := txn.Open(b.state)
-	if err != nil {
-		b.t.Fatal(err)
+	store, noState := txn.Open(b.state)
+	if store == nil {
+		b.t.Fatal(noState)
 	}
 	b.file = make(chan struct{}, 1)
 	file := b.file
 	b.r = reconcile.New(reconcile.Options{
-		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, Run: b.run,
+		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Run: b.run,
 		Log: b.log, Console: &b.console,
 		Wall:      func() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) },
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },
@@ -469,6 +469,78 @@ func TestWithoutAnyTraceOfAConfigurationEverythingIsClosed(t *testing.T) {
 		defer func() { b.stop() }()
 		if s := b.status(); s.Mode != api.Closed || b.kernel.forwarding() || b.kernel.addresses() != "" {
 			t.Errorf("status %+v, forwarding %t, addresses %q", s, b.kernel.forwarding(), b.kernel.addresses())
+		}
+	})
+}
+
+func TestAStateDirectoryThatCannotBeWrittenIsReadAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		b.mustApply(home)
+		b.stop()
+		// A change was left on trial, and there is no way to forget it.
+		history := filepath.Join(b.state, "history")
+		if err := os.RemoveAll(history); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{history, filepath.Join(b.state, "staged.json")} {
+			if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.kernel = newKernel()
+		b.boot()
+		defer func() { b.stop() }()
+		s := b.status()
+		if s.Mode != api.Running || !b.kernel.forwarding() {
+			t.Errorf("status is %s: %q", s.Mode, s.Reason)
+		}
+		if len(s.Troubles) != 1 || !strings.HasPrefix(s.Troubles[0], "nothing can be confirmed, as the state directory cannot be written: ") {
+			t.Errorf("troubles %q", s.Troubles)
+		}
+		next := strings.Replace(home, "name: browsing", "name: surfing", 1)
+		if _, err := b.apply(next); err == nil || b.confirmed() != home {
+			t.Errorf("a change was taken: %v", err)
+		}
+		if err := os.Remove(history); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		if s := b.status(); len(s.Troubles) != 0 {
+			t.Errorf("once it can be written: troubles %q", s.Troubles)
+		}
+		b.mustApply(next)
+	})
+}
+
+func TestWithoutAFileForAddressesOnlyTheDevicesLackThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		file := filepath.Join(b.state, "addresses.json")
+		if err := os.MkdirAll(filepath.Join(file, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home)
+		s := b.status()
+		if s.Mode != api.Running || len(s.Troubles) != 1 || !strings.HasPrefix(s.Troubles[0], "give devices an address: ") {
+			t.Errorf("status is %s, troubles %q", s.Mode, s.Troubles)
+		}
+		var dhcp svcconf.DHCP
+		b.config("dhcpd", &dhcp)
+		for _, z := range dhcp.Zones {
+			if len(z.Reservations) > 0 {
+				t.Errorf("an address that is not on disk is given out: %+v", z.Reservations)
+			}
+		}
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		if devices, err := b.r.Devices(t.Context()); err != nil || !devices[0].Address.IsValid() || len(b.status().Troubles) > 0 {
+			t.Errorf("once there is one: %+v, %v, troubles %q", devices, err, b.status().Troubles)
 		}
 	})
 }

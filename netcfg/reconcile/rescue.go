@@ -122,13 +122,13 @@ func (r *Reconciler) rescue(reason string) target {
 
 // saveRescue keeps the way in of the target, once, when it is the confirmed one and
 // known to work.
-func (r *Reconciler) saveRescue() {
-	if r.rescued || r.target.trial || r.target.closed != "" {
-		return
+func (r *Reconciler) saveRescue() error {
+	if r.rescued || r.noState != nil || r.target.trial || r.target.closed != "" {
+		return nil
 	}
 	if err := r.o.Store.Save(rescueFile, rescueOf(r.target.cfg)); err != nil {
-		r.o.Log.Error("save the way in for the worst case", "err", err)
-		return
+		return fmt.Errorf("save the way in for the worst case: %w", err)
 	}
 	r.rescued = true
+	return nil
 }

@@ -72,6 +72,7 @@ func (r *Reconciler) round() *outcome {
 // attempt is one pass of learning, compiling, planning and doing.
 func (r *Reconciler) attempt() *outcome {
 	out := new(outcome)
+	r.mend(out)
 	if err := r.keepMark(); err != nil {
 		out.trouble("save the time: %w", err)
 	}
@@ -91,9 +92,8 @@ func (r *Reconciler) attempt() *outcome {
 // learn gathers the facts and compiles the target with them.
 func (r *Reconciler) learn(out *outcome) {
 	devices, err := r.pin(r.target.cfg)
-	if err != nil { // an address that is not on disk is not given out
-		out.fail("give devices an address: %w", err)
-		return
+	if err != nil {
+		out.trouble("give devices an address: %w", err)
 	}
 	if _, err := r.leases.read(); err != nil {
 		out.trouble("leases: %w", err)
@@ -235,10 +235,16 @@ func (r *Reconciler) after(out *outcome) {
 
 // note records drift, and what to fall back on in the worst case.
 func (r *Reconciler) note(out *outcome) {
+	good := len(out.errs) == 0 && out.result != nil
+	if good {
+		if err := r.saveRescue(); err != nil {
+			out.troubles = append(out.troubles, err)
+		}
+	}
 	for _, err := range news(out.all(), texts(r.last.all())) {
 		r.o.Log.Error("trouble", "err", err) // once; the status shows it as long as it lasts
 	}
-	if len(out.errs) > 0 || out.result == nil {
+	if !good {
 		r.settled = state.State{}
 		return
 	}
@@ -257,15 +263,15 @@ func (r *Reconciler) note(out *outcome) {
 		r.o.Log.Info("changed", "steps", len(steps), "drift", drift, "first", steps[0])
 	}
 	r.settled = want
-	r.saveRescue()
 }
 
 // pinsFile keeps the addresses given to devices.
 const pinsFile = "addresses.json"
 
 // pin gives devices without an address one, and saves what it gave before anybody
-// learns of it. Addresses of devices that are not in cfg are kept: cfg may be on
-// trial, and the configuration before it come back.
+// learns of it: with an error, it returns the addresses that are on disk already.
+// Addresses of devices that are not in cfg are kept: cfg may be on trial, and the
+// configuration before it come back.
 func (r *Reconciler) pin(cfg *model.Config) (map[string]netip.Addr, error) {
 	pins := r.pinned(cfg)
 	all := maps.Clone(pins)
@@ -278,7 +284,8 @@ func (r *Reconciler) pin(cfg *model.Config) (map[string]netip.Addr, error) {
 		return pins, nil
 	}
 	if err := r.o.Store.Save(pinsFile, all); err != nil {
-		return nil, err
+		maps.DeleteFunc(pins, func(name string, a netip.Addr) bool { return r.pins[name] != a })
+		return pins, err
 	}
 	r.pins = all
 	return pins, nil

@@ -84,10 +84,11 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 }
 
 // open completes the options with what is on disk. A state directory that cannot be
-// used is no reason to be gone: the box is closed then, and says why.
+// read is no reason to be gone: the box is closed then, and says why.
 func (o Options) open(p Paths, private string) (*Reconciler, error) {
 	o.Store, o.NoState = txn.Open(filepath.Join(p.State, "netcfgd"))
-	if o.NoState != nil {
+	if o.Store == nil {
+		o.Volatile = true
 		var err error
 		if o.Store, err = txn.Open(filepath.Join(private, "state")); err != nil {
 			return nil, err

@@ -58,8 +58,8 @@ func (r *Reconciler) lockDown() error {
 // load decides what to bring the box to: the confirmed configuration, or, without
 // one that can be used, what keeps the admin zones' way in.
 func (r *Reconciler) load() {
-	if r.o.NoState != nil {
-		r.target = r.rescue(fmt.Sprintf("the state directory cannot be used: %v", r.o.NoState))
+	if r.o.Volatile {
+		r.target = r.rescue(fmt.Sprintf("the state directory cannot be used: %v", r.noState))
 		return
 	}
 	var m mark
@@ -79,6 +79,16 @@ func (r *Reconciler) load() {
 	r.target = target{cfg: cfg, warnings: warnings}
 	if h := r.newest(); h != nil {
 		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
+	}
+}
+
+// mend looks whether the state directory can be written by now.
+func (r *Reconciler) mend(out *outcome) {
+	if r.noState == nil || r.o.Volatile {
+		return
+	}
+	if r.noState = r.o.Store.Settle(); r.noState != nil {
+		out.trouble("nothing can be confirmed, as the state directory cannot be written: %w", r.noState)
 	}
 }
 
