@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +19,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Put a configuration file into force",
 		Long: `Put FILE into force on this box, for good. It is checked first, and if a step
-fails, everything is as before. A FILE of "-" is standard input.
+fails, everything is as before. What the box lacks for it, such as a port that FILE
+names, is listed at the end. A FILE of "-" is standard input.
 
 ` + exitHelp,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
@@ -42,14 +46,28 @@ func (a *app) apply(ctx context.Context, file string, c api.Change) error {
 	if c.File, err = readFile(file); err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	p, err := a.client().Apply(ctx, c)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted: netcfgd may carry the change out all the same; see: bulkhead show")
+	case err != nil:
 		return err
 	}
 	if a.json {
 		return a.printJSON(p)
 	}
-	a.printPlan(p)
-	fmt.Fprintf(a.out, "%s is in force\n", file)
+	done := *p
+	done.Missing = nil // it is the last word, not the first
+	a.printPlan(&done)
+	if len(p.Missing) == 0 {
+		fmt.Fprintf(a.out, "%s is in force\n", file)
+		return nil
+	}
+	fmt.Fprintf(a.out, "%s is in force, except:\n", file)
+	for _, m := range p.Missing {
+		fmt.Fprintf(a.out, "  %s\n", a.paint(yellow, m))
+	}
 	return nil
 }

@@ -10,9 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,17 +22,18 @@ import (
 const (
 	exitProblem = 1 // what was asked has a problem: file refused, test failed, connection denied
 	exitUsage   = 2
-	exitSystem  = 3 // netcfgd or the system did not play along
+	exitSystem  = 3 // a file cannot be read; netcfgd or the system did not play along
 )
 
 const exitHelp = `Exit codes: 0 all is well · 1 there is a problem in what was asked: the file is
-refused, a test fails, a connection is denied · 2 wrong usage · 3 netcfgd cannot
-be reached, or the system failed.`
+refused, a test fails, a connection is denied · 2 wrong usage · 3 a file cannot be
+read, netcfgd cannot be reached, or the system failed.`
 
 // app is what the subcommands share.
 type app struct {
 	out, err io.Writer
 	color    bool
+	width    int // of the terminal, in characters; 0: there is none
 	now      func() time.Time
 	location *time.Location // in which times are shown
 
@@ -44,12 +42,22 @@ type app struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	a := &app{out: os.Stdout, err: os.Stderr, color: colorful(os.Stdout), now: time.Now, location: time.Local}
-	code := a.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	// Signals end the program, except where a command has something to say or to
+	// clean up first: reading a file or a pipe cannot be interrupted otherwise.
+	a := &app{
+		out: os.Stdout, err: os.Stderr, color: colorful(os.Stdout), width: columns(os.Stdout),
+		now: time.Now, location: time.Local,
+	}
+	os.Exit(a.run(context.Background(), os.Args[1:]))
+}
+
+// columns returns the width of the terminal that f is, or 0.
+func columns(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 // colorful reports whether f is a terminal whose owner has nothing against colours.
@@ -68,15 +76,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return 0
+	if err := root.ExecuteContext(ctx); err != nil {
+		return a.report(err)
 	}
-	code := a.report(err)
-	if code == exitSystem && strings.HasPrefix(cmd.CommandPath()+" ", "bulkhead lab ") {
-		return exitProblem // a lab that found something wrong says so by its error
-	}
-	return code
+	return 0
 }
 
 // report prints an error, unless its command has shown all there is to say, and

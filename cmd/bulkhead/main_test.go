@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -34,7 +36,8 @@ var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // standard output, standard error after a "!" and exit codes other than 0. Other
 // files are there to be read by the commands, which run at the top of the tree and
 // find them in $FILES. SOCKET is that of a netcfgd in good order, CLOSED of one
-// whose box is closed.
+// whose box is closed, LACKING of one whose box lacks a port. A line that begins with
+// COLUMNS=N runs in a terminal of that width.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -44,8 +47,9 @@ func TestGolden(t *testing.T) {
 		files[i], _ = filepath.Abs(files[i])
 	}
 	vars := map[string]string{
-		"$SOCKET": serve(t, &backend{status: running}),
-		"$CLOSED": serve(t, &backend{status: closed}),
+		"$SOCKET":  serve(t, &backend{status: running}),
+		"$CLOSED":  serve(t, &backend{status: closed}),
+		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
 	t.Chdir("../..")
 	for _, file := range files {
@@ -83,7 +87,12 @@ func golden(t *testing.T, file string, vars map[string]string) {
 			}
 			args[i] = strings.ReplaceAll(arg, "$FILES", dir)
 		}
-		runOne(t, &got, args)
+		width := 0
+		if n, ok := strings.CutPrefix(args[0], "COLUMNS="); ok {
+			width, _ = strconv.Atoi(n)
+			args = args[1:]
+		}
+		runOne(t, &got, width, args)
 	}
 	text := bytes.ReplaceAll(got.Bytes(), []byte(dir), []byte("$FILES"))
 	if *update {
@@ -108,10 +117,15 @@ func deleteFile(files []txtar.File, name string) []txtar.File {
 	return kept
 }
 
-func runOne(t *testing.T, w *bytes.Buffer, args []string) {
+func runOne(t *testing.T, w *bytes.Buffer, width int, args []string) {
 	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, now: func() time.Time { return today }, location: time.UTC}
+	a := &app{out: &out, err: &errs, width: width, now: func() time.Time { return today }, location: time.UTC}
 	code := a.run(t.Context(), args)
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 0 && n > width {
+			t.Errorf("%v: a line has %d characters: %s", args, n, line)
+		}
+	}
 	w.Write(out.Bytes())
 	for line := range strings.Lines(errs.String()) {
 		w.WriteString("! " + line)
@@ -141,10 +155,13 @@ func serve(t *testing.T, b api.Backend) string {
 }
 
 // backend is a box that has configs/zero-trust.yaml in force.
-type backend struct{ status api.Status }
+type backend struct {
+	status  api.Status
+	missing []string
+}
 
 var running = api.Status{
-	Name: "gw", Mode: api.Running, Now: today, Started: today.Add(-time.Hour),
+	Name: "gw", Timezone: "Europe/Berlin", Mode: api.Running, Now: today, Started: today.Add(-time.Hour),
 	Confirmed: &api.Confirmed{Number: 12, Time: today.Add(-time.Hour), Author: "alex", Why: "the TV may show films"},
 	Uplink: &facts.Lease{
 		Link: "eth0", Address: netip.MustParsePrefix("203.0.113.7/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
@@ -167,6 +184,8 @@ func (b *backend) Zones(context.Context) ([]api.Zone, error) {
 	return []api.Zone{
 		{Name: "management", Port: "trunk", VLAN: 10, Link: "trunk.10", Subnet: netip.MustParsePrefix("192.168.10.0/24"),
 			Gateway: netip.MustParseAddr("192.168.10.1"), Admin: true, DHCP: true, DNS: true, Leases: 1},
+		{Name: "a-zone-with-a-name-of-32-letters", Port: "another-port-with-a-long-name", VLAN: 4094, Link: "if-of-15-bytes-", Subnet: netip.MustParsePrefix("192.168.100.128/25"),
+			Gateway: netip.MustParseAddr("192.168.100.129"), DHCP: true, DNS: true, Devices: 100, Leases: 100},
 		{Name: "attic", Port: "lan2", Subnet: netip.MustParsePrefix("192.168.60.0/24"), Gateway: netip.MustParseAddr("192.168.60.1")},
 	}, nil
 }
@@ -190,6 +209,8 @@ func (b *backend) Devices(context.Context) ([]api.Device, error) {
 	return []api.Device{
 		{Name: "nas", Zone: "storage", MAC: model.MAC{0x52, 0x54, 0, 0x30, 0, 0x10}, Address: netip.MustParseAddr("192.168.30.10"), Owner: "alex", Purpose: "backups", Critical: true},
 		{Name: "tv", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Address: netip.MustParseAddr("192.168.40.100"), Given: true, Owner: "kim", Purpose: "television", Lease: new(today.Add(7 * time.Hour))},
+		{Name: "the-weather-station-on-the-roof", Zone: "a-zone-with-a-name-of-32-letters", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x14}, Address: netip.MustParseAddr("192.168.100.200"), Given: true,
+			Purpose: "tells the blinds when the wind is too strong for them and the gardener when to come", Lease: new(today.Add(71 * time.Hour))},
 		{Name: "new", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x13}},
 	}, nil
 }
@@ -197,6 +218,7 @@ func (b *backend) Devices(context.Context) ([]api.Device, error) {
 func (b *backend) Leases(context.Context) ([]svcconf.Lease, error) {
 	return []svcconf.Lease{
 		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.100"), MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Hostname: "telly", Device: "tv", Expires: today.Add(7 * time.Hour)},
+		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.101"), MAC: model.MAC{2, 0, 0, 0, 0, 2}, Hostname: "kitchen-display-of-the-upper-floor", Expires: today.Add(12*time.Hour - time.Second)},
 		{Zone: "guest", Address: netip.MustParseAddr("192.168.50.130"), MAC: model.MAC{2, 0, 0, 0, 0, 1}, Expires: today.Add(90 * time.Second)},
 	}, nil
 }
@@ -216,8 +238,9 @@ func (b *backend) Plan(_ context.Context, f api.File) (*api.Plan, error) {
 		return nil, &api.Refused{Problems: problems}
 	}
 	return &api.Plan{
-		Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}},
-		Steps: []api.Step{{Text: "load the changed rules of the packet filter, all at once", Risk: "interrupts what the new rules do not allow"}},
+		Missing: b.missing,
+		Reach:   []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}},
+		Steps:   []api.Step{{Text: "load the changed rules of the packet filter, all at once", Risk: "interrupts what the new rules do not allow"}},
 	}, nil
 }
 

@@ -25,9 +25,12 @@ func readFile(name string) (api.File, error) {
 		}
 		defer f.Close()
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return api.File{}, fmt.Errorf("%s is a directory: name a file in it", name)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, api.MaxFile))
 	if err != nil {
-		return api.File{}, fmt.Errorf("read %s: %w", name, err)
+		return api.File{}, err
 	}
 	return api.File{Name: name, Data: data}, nil
 }

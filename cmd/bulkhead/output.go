@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"bulkhead/netcfg/api"
@@ -33,23 +32,13 @@ func (a *app) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// table prints rows in columns. Only the last column may be coloured: escapes would
-// count as width in the others.
-func (a *app) table(header []string, rows [][]string) error {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
-	}
-	return w.Flush()
-}
-
 // problems prints all there is to say about a refused file, in file order.
 func (a *app) problems(w io.Writer, r *api.Refused) {
 	for _, p := range r.Problems.Sorted() {
 		fmt.Fprintln(w, a.problem(p))
 	}
 	for _, f := range r.Failed {
-		fmt.Fprintln(w, a.paint(red, f.String()))
+		fmt.Fprintf(w, "%s\n\thint: change the rule, or the test\n", a.paint(red, f.String()))
 	}
 }
 
@@ -81,25 +70,37 @@ func orDash(s string) string {
 	return s
 }
 
-func (a *app) when(t time.Time) string { return t.In(a.location).Format("2006-01-02 15:04") }
+func (a *app) when(t time.Time) string { return t.In(a.location).Format("2006-01-02 15:04 MST") }
 
 // lastDay is the last day on which something that ends at t holds.
 func (a *app) lastDay(t time.Time) string {
 	return t.Add(-time.Nanosecond).In(a.location).Format(time.DateOnly)
 }
 
-// remaining says how long it is until t, to one unit.
+// remaining says how long it is until t, to the nearest minute, and from two days on
+// to the nearest hour.
 func (a *app) remaining(t time.Time) string {
-	switch d := t.Sub(a.now()); {
+	d := t.Sub(a.now())
+	switch {
 	case d <= 0:
 		return "over"
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
 	}
+	if d = d.Round(time.Minute); d < 48*time.Hour {
+		return units(int(d.Hours()), "h", int(d.Minutes())%60, "m")
+	}
+	d = d.Round(time.Hour)
+	return units(int(d.Hours())/24, "d", int(d.Hours())%24, "h")
+}
+
+// units writes a number of large and small units: 6h30m, 12h, 5m.
+func units(large int, unit string, small int, smallUnit string) string {
+	switch {
+	case large == 0:
+		return fmt.Sprintf("%d%s", small, smallUnit)
+	case small == 0:
+		return fmt.Sprintf("%d%s", large, unit)
+	}
+	return fmt.Sprintf("%d%s%d%s", large, unit, small, smallUnit)
 }

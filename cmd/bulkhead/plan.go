@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +45,9 @@ func (a *app) plan(ctx context.Context, from, file string) error {
 }
 
 func (a *app) planOf(ctx context.Context, from, file string) (*api.Plan, error) {
+	if from == "-" && file == "-" {
+		return nil, fmt.Errorf("%w: only one of two files can be standard input", errUsage)
+	}
 	if from != "" {
 		return a.planBetween(from, file)
 	}
@@ -76,6 +81,34 @@ func (a *app) planBetween(from, file string) (*api.Plan, error) {
 	}, nil
 }
 
+// setting is the sentence of a step that sets a sysctl of one link.
+var setting = regexp.MustCompile(`^set net/ipv[46]/conf/(.+)/([a-z0-9_]+) to (\S+)$`)
+
+// grouped makes one step of consecutive ones that set the same on several links, for
+// people: what they do is never in question, only that they are there.
+func grouped(steps []api.Step) []api.Step {
+	var out []api.Step
+	links := make(map[string]int) // by what is set, within the current run
+	at := make(map[string]int)
+	for _, s := range steps {
+		m := setting.FindStringSubmatch(s.Text)
+		if m == nil {
+			clear(links)
+			out = append(out, s)
+			continue
+		}
+		what := fmt.Sprintf("set %s to %s\x00%s", m[2], m[3], s.Risk)
+		if links[what]++; links[what] == 1 {
+			at[what] = len(out)
+			out = append(out, s)
+			continue
+		}
+		text, _, _ := strings.Cut(what, "\x00")
+		out[at[what]].Text = fmt.Sprintf("%s on %d links", text, links[what])
+	}
+	return out
+}
+
 func (a *app) printPlan(p *api.Plan) {
 	for _, w := range p.Warnings {
 		fmt.Fprintln(a.out, a.problem(w))
@@ -100,7 +133,7 @@ func (a *app) printPlan(p *api.Plan) {
 		return
 	}
 	fmt.Fprintln(a.out, "Steps:")
-	for i, s := range p.Steps {
+	for i, s := range grouped(p.Steps) {
 		risk := ""
 		if s.Risk != "" {
 			risk = a.paint(yellow, " ["+s.Risk+"]")

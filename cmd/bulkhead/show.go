@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,7 @@ what is missing and what went wrong. The subcommands list the rest.
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.client().Status(cmd.Context())
-			return show(a, s, err, a.printStatus)
+			return show(cmd.Context(), a, s, err, a.printStatus)
 		},
 	}
 	cmd.AddCommand(
@@ -39,19 +40,77 @@ func listCommand[T any](a *app, name, short string, ask func(*api.Client, contex
 		Use: name, Short: short, Long: short + ".\n\n" + exitHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := ask(a.client(), cmd.Context())
-			return show(a, v, err, print)
+			return show(cmd.Context(), a, v, err, print)
 		},
 	}
 }
 
-func show[T any](a *app, v T, err error, print func(T) error) error {
+// show prints an answer: for people with times as they are where the box stands, for
+// programs with all times in UTC.
+func show[T any](ctx context.Context, a *app, v T, err error, print func(T) error) error {
 	switch {
 	case err != nil:
 		return err
 	case a.json:
+		for _, t := range times(v) {
+			*t = t.UTC()
+		}
 		return a.printJSON(v)
 	}
+	a.location = a.boxTime(ctx, v)
 	return print(v)
+}
+
+// times returns the times in an answer.
+func times(v any) []*time.Time {
+	var list []*time.Time
+	switch v := v.(type) {
+	case *api.Status:
+		list = append(list, &v.Now, &v.Started)
+		if v.Confirmed != nil {
+			list = append(list, &v.Confirmed.Time)
+		}
+		if v.Next != nil {
+			list = append(list, v.Next)
+		}
+		if v.Repaired != nil {
+			list = append(list, &v.Repaired.Time)
+		}
+		if v.Uplink != nil {
+			list = append(list, &v.Uplink.Obtained, &v.Uplink.Expires)
+		}
+	case *api.Rules:
+		for i := range v.Rules {
+			list = append(list, &v.Rules[i].Until)
+		}
+	case []svcconf.Lease:
+		for i := range v {
+			list = append(list, &v[i].Granted, &v[i].Expires)
+		}
+	case []api.Device:
+		for i := range v {
+			if v[i].Lease != nil {
+				list = append(list, v[i].Lease)
+			}
+		}
+	}
+	return list
+}
+
+// boxTime is the box's time zone, or this machine's if the box does not say.
+func (a *app) boxTime(ctx context.Context, v any) *time.Location {
+	s, ok := v.(*api.Status)
+	if !ok && len(times(v)) > 0 {
+		s, _ = a.client().Status(ctx) // what was asked for is there: show it in any case
+	}
+	if s == nil || s.Timezone == "" {
+		return a.location
+	}
+	loc, err := time.LoadLocation(s.Timezone)
+	if err != nil {
+		return a.location
+	}
+	return loc
 }
 
 func (a *app) printStatus(s *api.Status) error {
@@ -106,7 +165,8 @@ func by(c *api.Confirmed) string {
 }
 
 func (a *app) printZones(zones []api.Zone) error {
-	var rows [][]string
+	full := table{header: []string{"ZONE", "PORT", "SUBNET", "GATEWAY", "WITH", "DEVICES", "LEASES", "LINK"}}
+	narrow := table{header: []string{"ZONE", "PORT", "SUBNET", "WITH", "LEASES", "LINK"}}
 	for _, z := range zones {
 		port := z.Port
 		if z.VLAN != 0 {
@@ -125,29 +185,34 @@ func (a *app) printZones(zones []api.Zone) error {
 		if z.Link != "" {
 			link = z.Link
 		}
-		rows = append(rows, []string{z.Name, port, z.Subnet.String(), z.Gateway.String(), orDash(strings.Join(with, " ")),
-			fmt.Sprint(z.Devices), fmt.Sprint(z.Leases), link})
+		subnet, has, leases := z.Subnet.String(), orDash(strings.Join(with, " ")), fmt.Sprint(z.Leases)
+		full.rows = append(full.rows, []string{z.Name, port, subnet, z.Gateway.String(), has, fmt.Sprint(z.Devices), leases, link})
+		narrow.rows = append(narrow.rows, []string{z.Name, port, subnet, has, leases, link})
 	}
-	return a.table([]string{"ZONE", "PORT", "SUBNET", "GATEWAY", "WITH", "DEVICES", "LEASES", "LINK"}, rows)
+	return a.print(full, narrow)
 }
 
 func (a *app) printRules(r *api.Rules) error {
-	var rows [][]string
+	full := table{header: []string{"KIND", "NAME", "FROM", "TO", "PROTOCOLS", "UNTIL", "OWNER", "WHY"}}
+	narrow := table{header: []string{"KIND", "NAME", "FROM", "TO", "PROTOCOLS"}}
 	for _, rule := range r.Rules {
-		until := "-"
+		until := ""
 		if !rule.Until.IsZero() {
 			until = a.lastDay(rule.Until)
 		}
 		why := rule.Why
 		if rule.Expired {
-			why = a.paint(yellow, "over: ") + why
+			why = a.paint(yellow, "over:") + " " + why
 		}
-		rows = append(rows, []string{rule.Kind, rule.Name, list(rule.From), list(rule.To), list(rule.Protocols), until, orDash(rule.Owner), why})
+		row := []string{rule.Kind, rule.Name, list(rule.From), list(rule.To), list(rule.Protocols)}
+		full.rows = append(full.rows, append(row[:len(row):len(row)], orDash(until), orDash(rule.Owner), why))
+		narrow.rows = append(narrow.rows, row)
+		narrow.below = append(narrow.below, below(why, prefixed("until", until), prefixed("owner", rule.Owner)))
 	}
-	if err := a.table([]string{"KIND", "NAME", "FROM", "TO", "PROTOCOLS", "UNTIL", "OWNER", "WHY"}, rows); err != nil {
+	if err := a.print(full, narrow); err != nil {
 		return err
 	}
-	rows = nil
+	var rows [][]string
 	for _, c := range r.Refused {
 		if c.Packets > 0 {
 			from, to, _ := strings.Cut(c.Name, "_")
@@ -158,10 +223,8 @@ func (a *app) printRules(r *api.Rules) error {
 		return nil
 	}
 	fmt.Fprintln(a.out, "\nRefused so far:")
-	return a.table([]string{"FROM", "TO", "PACKETS", "BYTES"}, rows)
+	return a.print(table{header: []string{"FROM", "TO", "PACKETS", "BYTES"}, rows: rows})
 }
-
-func list(names []string) string { return strings.Join(names, ",") }
 
 func (a *app) printLeases(leases []svcconf.Lease) error {
 	var rows [][]string
@@ -170,11 +233,12 @@ func (a *app) printLeases(leases []svcconf.Lease) error {
 			l.Address.String(), l.Zone, l.MAC.String(), orDash(l.Hostname), orDash(l.Device), a.remaining(l.Expires),
 		})
 	}
-	return a.table([]string{"ADDRESS", "ZONE", "MAC", "NAME", "DEVICE", "LEFT"}, rows)
+	return a.print(table{header: []string{"ADDRESS", "ZONE", "MAC", "NAME", "DEVICE", "LEFT"}, rows: rows})
 }
 
 func (a *app) printDevices(devices []api.Device) error {
-	var rows [][]string
+	full := table{header: []string{"DEVICE", "ZONE", "ADDRESS", "MAC", "LEASE", "OWNER", "PURPOSE"}}
+	narrow := table{header: []string{"DEVICE", "ZONE", "ADDRESS", "MAC", "LEASE"}}
 	for _, d := range devices {
 		address := "-"
 		if d.Address.IsValid() {
@@ -189,9 +253,12 @@ func (a *app) printDevices(devices []api.Device) error {
 		}
 		purpose := d.Purpose
 		if d.Critical {
-			purpose += " (critical)"
+			purpose = strings.TrimSpace(purpose + " (critical)")
 		}
-		rows = append(rows, []string{d.Name, d.Zone, address, d.MAC.String(), lease, orDash(d.Owner), orDash(strings.TrimSpace(purpose))})
+		row := []string{d.Name, d.Zone, address, d.MAC.String(), lease}
+		full.rows = append(full.rows, append(row[:len(row):len(row)], orDash(d.Owner), orDash(purpose)))
+		narrow.rows = append(narrow.rows, row)
+		narrow.below = append(narrow.below, below(purpose, prefixed("owner", d.Owner)))
 	}
-	return a.table([]string{"DEVICE", "ZONE", "ADDRESS", "MAC", "LEASE", "OWNER", "PURPOSE"}, rows)
+	return a.print(full, narrow)
 }

@@ -131,7 +131,7 @@ func (a *app) printWhy(why *api.Why) error {
 		}
 		rows = append(rows, []string{v.From, v.To, strings.Join(v.Services, ", "), a.verdict(v) + ": " + where})
 	}
-	return a.table([]string{"FROM", "TO", "SERVICES", "VERDICT"}, rows)
+	return a.print(table{header: []string{"FROM", "TO", "SERVICES", "VERDICT"}, rows: rows})
 }
 
 func (a *app) verdict(v api.Verdict) string {
