@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,11 +21,57 @@ import (
 
 // machines are what QEMU starts a kernel in: by emulation, which is always there.
 var machines = map[string]struct {
-	qemu string
-	args []string
+	qemu  string
+	args  []string
+	plugs []plug
 }{
-	"amd64": {"qemu-system-x86_64", []string{"-machine", "q35,accel=tcg", "-cpu", "max,la57=off", "-device", "i6300esb"}},
-	"arm64": {"qemu-system-aarch64", []string{"-machine", "virt,accel=tcg", "-cpu", "cortex-a72"}},
+	"amd64": {"qemu-system-x86_64", []string{"-machine", "q35,accel=tcg", "-cpu", "max,la57=off"}, []plug{
+		{"i6300esb", "class/watchdog/watchdog0/identity i6300ESB timer"},
+		{"pvscsi,id=pv", ""}, {"scsi-hd,bus=pv.0,drive=disk", "class/scsi_host/*/proc_name vmw_pvscsi"},
+		{"vmxnet3,netdev=none", "class/net/*/device/driver vmxnet3"},
+		{"isa-serial,index=1", "class/tty/ttyS1"},
+	}},
+	"arm64": {"qemu-system-aarch64", []string{"-machine", "virt,accel=tcg", "-cpu", "cortex-a72"}, nil},
+}
+
+// plug is a device of QEMU's, and by what in /sys the guest knows that a driver has
+// it: see package guest. A device that wants a disk or a network gets an empty one.
+type plug struct{ device, sign string }
+
+// plugs is what a small box may have and QEMU can pretend.
+var plugs = []plug{
+	{"virtio-blk-pci,drive=disk", "block/vda"},
+	{"nvme,serial=1,drive=disk", "block/nvme0n1"},
+	{"ahci,id=sata", ""}, {"ide-hd,bus=sata.0,drive=disk", "class/scsi_host/*/proc_name ahci"},
+	{"virtio-scsi-pci,id=vs", ""}, {"scsi-hd,bus=vs.0,drive=disk", "class/scsi_host/*/proc_name virtio_scsi"},
+	{"sdhci-pci,id=sd", ""}, {"sd-card,drive=disk", "block/mmcblk0"},
+	{"qemu-xhci,id=usb3", ""},
+	{"usb-storage,bus=usb3.0,drive=disk", "class/scsi_host/*/proc_name usb-storage"},
+	{"usb-uas,id=uas,bus=usb3.0", ""}, {"scsi-hd,bus=uas.0,drive=disk", "bus/usb/drivers/uas/*:*"},
+	{"usb-kbd,bus=usb3.0", "class/input/input*/name QEMU QEMU USB Keyboard"},
+	{"usb-net,bus=usb3.0,netdev=none", "class/net/*/device/driver cdc_ether"},
+	{"e1000,netdev=none", "class/net/*/device/driver e1000"},
+	{"e1000e,netdev=none", "class/net/*/device/driver e1000e"},
+	{"virtio-rng-pci", "class/misc/hw_random/rng_current virtio_rng.0"},
+}
+
+// arguments returns what QEMU wants to be told of the devices, and the signs by
+// which the guest finds them.
+func arguments(plugs []plug) (args []string, signs string) {
+	for i, p := range plugs {
+		id := fmt.Sprintf("back%d", i)
+		if strings.Contains(p.device, "drive=disk") {
+			args = append(args, "-blockdev", "driver=null-co,read-zeroes=on,size=67108864,node-name="+id)
+		}
+		if strings.Contains(p.device, "netdev=none") {
+			args = append(args, "-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", id, 10+i))
+		}
+		args = append(args, "-device", strings.NewReplacer("drive=disk", "drive="+id, "netdev=none", "netdev="+id).Replace(p.device))
+		if p.sign != "" {
+			signs += p.sign + "\n"
+		}
+	}
+	return args, signs
 }
 
 // TestGuest starts the kernel in QEMU with a program as init that holds the running
@@ -64,17 +111,17 @@ func testGuest(t *testing.T, name string) {
 		lack("QEMU is not installed: %v", err)
 	}
 
+	devices, signs := arguments(append(slices.Clone(plugs), m.plugs...))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, qemu, append(m.args,
-		"-m", "256", "-smp", "1", "-kernel", k.Image(), "-initrd", initramfs(t, name),
+	cmd := exec.CommandContext(ctx, qemu, slices.Concat(m.args, []string{
+		"-m", "256", "-smp", "1", "-nodefaults", "-kernel", k.Image(), "-initrd", initramfs(t, name, signs),
 		"-append", fmt.Sprintf("console=%s panic=-1 quiet", arch.Console()),
 		"-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot",
 		// The cards of configs/zero-trust.yaml, connected to nothing.
 		"-netdev", "hubport,id=wan,hubid=1", "-device", "virtio-net-pci,netdev=wan,mac=52:54:00:10:00:01,romfile=",
 		"-netdev", "hubport,id=trunk,hubid=2", "-device", "virtio-net-pci,netdev=trunk,mac=52:54:00:10:00:02,romfile=",
-		"-device", "virtio-rng-pci", "-object", "rng-random,filename=/dev/urandom,id=rng0",
-	)...)
+	}, devices)...)
 	out, err := cmd.CombinedOutput()
 	done := false
 	for line := range strings.Lines(string(out)) {
@@ -94,8 +141,9 @@ func testGuest(t *testing.T, name string) {
 	}
 }
 
-// initramfs returns a file with package guest as init and a configuration for it.
-func initramfs(t *testing.T, arch string) string {
+// initramfs returns a file with package guest as init, a configuration for it and
+// the signs of the hardware.
+func initramfs(t *testing.T, arch, signs string) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "init")
@@ -118,6 +166,7 @@ func initramfs(t *testing.T, arch string) string {
 		}
 		cpio(&b, f.name, f.mode, data)
 	}
+	cpio(&b, "hardware", 0o100644, []byte(signs))
 	cpio(&b, "TRAILER!!!", 0, nil)
 	name := filepath.Join(dir, "initramfs")
 	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {

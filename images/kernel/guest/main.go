@@ -27,7 +27,7 @@ var checks = []struct {
 	{"landlock", landlock},
 	{"lockdown", lockdown},
 	{"file systems", fileSystems},
-	{"watchdog", watchdog},
+	{"hardware", hardware},
 	{"links", links},
 	{"queues", queues},
 	{"pppoe", pppoe},
