@@ -34,6 +34,28 @@ const (
 	Warning                 // the configuration is used; somebody should look
 )
 
+// String says it in a word.
+func (s Severity) String() string {
+	if s == Warning {
+		return "warning"
+	}
+	return "error"
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *Severity) UnmarshalText(text []byte) error {
+	for _, v := range []Severity{Error, Warning} {
+		if string(text) == v.String() {
+			*s = v
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no severity", text)
+}
+
 // A Problem is one thing wrong with a configuration file. Its text follows the
 // compiler convention (file:line:col: key: message) so that editors can jump to it.
 type Problem struct {
@@ -41,13 +63,13 @@ type Problem struct {
 	Key      string   `json:"key"`            // dotted path of the offending key: zones.iot.vlan
 	Msg      string   `json:"msg"`            // what is wrong: lower case, no full stop, names the bad value
 	Hint     string   `json:"hint,omitempty"` // what to do: one imperative sentence; "" if there is no good advice
-	Severity Severity `json:"severity,omitempty"`
+	Severity Severity `json:"severity"`
 }
 
 func (p *Problem) Error() string {
 	s := p.Pos.String() + ": "
 	if p.Severity == Warning {
-		s += "warning: "
+		s += p.Severity.String() + ": "
 	}
 	if p.Key != "" {
 		s += p.Key + ": "

@@ -1,7 +1,9 @@
 package diag_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"testing"
 
 	"bulkhead/netcfg/diag"
 )
@@ -24,4 +26,21 @@ func Example() {
 	// 	hint: give iot another ID between 2 and 4094; 21 is free
 	// home.yaml:2:1: warning: allow.films.expires: expired on 2026-01-31: the rule has no effect
 	// 	hint: remove it or give it a later date
+}
+
+func TestSeverityIsAWordInJSON(t *testing.T) {
+	for want, severity := range map[string]diag.Severity{`"error"`: diag.Error, `"warning"`: diag.Warning} {
+		text, err := json.Marshal(severity)
+		if err != nil || string(text) != want {
+			t.Errorf("got %s, %v, want %s", text, err, want)
+		}
+		got := diag.Severity(7)
+		if err := json.Unmarshal(text, &got); err != nil || got != severity {
+			t.Errorf("%s comes back as %v, %v", text, got, err)
+		}
+	}
+	var s diag.Severity
+	if err := json.Unmarshal([]byte(`"notice"`), &s); err == nil {
+		t.Error("an unknown word was taken")
+	}
 }
