@@ -127,6 +127,8 @@ func (a *app) printStatus(s *api.Status) error {
 		line("configuration", "number %d of %s%s", c.Number, a.when(c.Time), by(c))
 	}
 	switch u := s.Uplink; {
+	case s.NoUplink:
+		line("uplink", "no uplink in the configuration")
 	case u == nil:
 		line("uplink", "has no address")
 	default:

@@ -85,6 +85,7 @@ type Status struct {
 	Started   time.Time    `json:"started"`          // netcfgd
 	Confirmed *Confirmed   `json:"confirmed,omitempty"`
 	Uplink    *facts.Lease `json:"uplink,omitempty"`
+	NoUplink  bool         `json:"noUplink,omitempty"` // the configuration has none
 	Missing   []string     `json:"missing,omitempty"`  // what the configuration names and the box does not have
 	Troubles  []string     `json:"troubles,omitempty"` // errors of the last round; they are retried
 	Warnings  diag.List    `json:"warnings,omitempty"` // about the confirmed file

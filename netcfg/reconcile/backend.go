@@ -35,7 +35,7 @@ func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
 	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, status: api.Status{
 		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
-		Confirmed: t.confirmed, Uplink: r.uplink(out), Troubles: texts(out.all()), Warnings: t.warnings,
+		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
 		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
 	if t.closed != "" {

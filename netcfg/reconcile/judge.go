@@ -7,17 +7,30 @@ import (
 	"slices"
 
 	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/state"
 	"bulkhead/netcfg/svcconf"
 )
 
 // judgeOf returns what decides about a tracked connection by the policy in force: it
 // stays if a rule would let it begin now, and then carries that rule's mark. Replies
 // and errors about it are part of the connection.
-func judgeOf(p *policy.Policy) func(apply.Conn) (keep bool, mark uint32) {
+//
+// The zones in absent have no link. What goes on with them ends, whatever the rules
+// say: without a route of its own a zone is somewhere beyond the default route, and
+// what was meant for it would be passed on to the provider.
+func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mark uint32) {
+	gone := func(a netip.Addr) bool {
+		z := p.Config.ZoneOf(a)
+		return z != nil && slices.Contains(absent, z.Name)
+	}
 	return func(c apply.Conn) (bool, uint32) {
 		o := c.Orig
+		if gone(o.Src) || gone(o.Dst) || gone(c.Reply.Src) { // the last: through a forward
+			return false, 0
+		}
 		if o.Src.IsLoopback() && o.Dst.IsLoopback() || o.Src.IsUnspecified() {
 			return true, c.Mark // the box to itself; a DHCP client that has no address yet
 		}
@@ -34,6 +47,18 @@ func judgeOf(p *policy.Policy) func(apply.Conn) (keep bool, mark uint32) {
 		}
 		return true, d.Rule.Mark()
 	}
+}
+
+// absent returns the zones of a configuration that have no address in what was
+// compiled from it: there is no link to give it to.
+func absent(r *compile.Result) []string {
+	var names []string
+	for _, z := range r.Policy.Config.Zones {
+		if !slices.ContainsFunc(r.State.Addrs, func(a state.Addr) bool { return a.Prefix.Addr() == z.Gateway }) {
+			names = append(names, z.Name)
+		}
+	}
+	return names
 }
 
 // partyOf returns the party that an address is in, the box included.

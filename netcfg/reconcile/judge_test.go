@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/reconcile"
@@ -65,7 +68,7 @@ forwards:
 		{"a client asks for its first lease", tuple(17, "0.0.0.0", 68, "255.255.255.255", 67), "", "-"},
 		{"the box to itself", tuple(6, "127.0.0.1", 4000, "127.0.0.1", 53), "", "-"},
 	}
-	judge := reconcile.JudgeOf(p)
+	judge := reconcile.JudgeOf(p, nil)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := apply.Conn{Orig: tt.orig, Mark: 77}
@@ -86,6 +89,38 @@ forwards:
 			}
 		})
 	}
+}
+
+func TestConnectionsEndWithTheLinkOfTheirZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home + `
+forwards:
+  - {name: game, to: tv, protocols: [tcp/7777], owner: kim, why: games, expires: 2026-12-24}
+`)
+		b.writeLease(facts.Lease{Link: "eth0", Address: netip.MustParsePrefix("198.51.100.7/24"), Gateway: netip.MustParseAddr("198.51.100.1")})
+		devices, err := b.r.Devices(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		forwarded := conn("5.9.0.1", "198.51.100.7", 7777)
+		forwarded.Reply.Src = devices[0].Address
+		stays := conn("192.168.10.5", "5.9.0.1", 443)
+		b.conntrack.conns = []apply.Conn{conn("192.168.40.7", "192.168.10.5", 8096), conn("192.168.40.7", "192.168.40.1", 53), forwarded, stays}
+		b.kernel.mu.Lock()
+		b.kernel.links = b.kernel.links[:2] // the card of the gadgets is gone
+		b.kernel.state.Links = b.kernel.state.Links[:2]
+		b.kernel.mu.Unlock()
+		b.kernel.changed <- struct{}{}
+		wait(time.Second)
+		b.conntrack.mu.Lock()
+		defer b.conntrack.mu.Unlock()
+		if got := b.conntrack.conns; len(got) != 1 || got[0].Orig != stays.Orig {
+			t.Errorf("what stays is %+v", got)
+		}
+	})
 }
 
 func TestRescueKeepsTheAdminZonesAndNothingElse(t *testing.T) {

@@ -1154,6 +1154,28 @@ func TestServicesGetTheirFilesBack(t *testing.T) {
 	})
 }
 
+func TestAConfigurationWithoutAnUplinkIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		if b.status().NoUplink {
+			t.Error("told of a box without a configuration")
+		}
+		b.mustApply(home)
+		if b.status().NoUplink {
+			t.Error("told of an uplink that has no address")
+		}
+		inside := strings.Replace(home, `internet: {port: wan, ipv4: dhcp, ipv6: none}`, "", 1)
+		inside = strings.Replace(inside, `  - {name: browsing, from: office, to: internet, protocols: any, why: outbound}`, "", 1)
+		inside = strings.Replace(inside, `  wan: {mac: "52:54:00:10:00:01"}`, "", 1)
+		b.mustApply(inside)
+		if !b.status().NoUplink {
+			t.Error("not told")
+		}
+	})
+}
+
 func TestQuestionsAreAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)

@@ -192,7 +192,7 @@ func (r *Reconciler) sweep(out *outcome) {
 	if digest == r.swept && !slices.ContainsFunc(out.steps, loadsRules) {
 		return
 	}
-	ended, remarked, err := r.o.Conntrack.Sweep(judgeOf(out.result.Policy))
+	ended, remarked, err := r.o.Conntrack.Sweep(judgeOf(out.result.Policy, absent(out.result)))
 	r.cut += uint64(ended)
 	if ended+remarked > 0 {
 		r.o.Log.Info("connections judged anew", "ended", ended, "remarked", remarked)
