@@ -90,8 +90,8 @@ func (b *builder) configure(ctx context.Context, src string, log io.Writer) erro
 	}
 	// The fragments go over the short defconfig and not over the complete .config
 	// that it becomes: there, options stay on that only a driver now off had selected.
-	start := ParseConfig(string(base)).WithoutModules().With(wanted)
-	if err := os.WriteFile(b.path("obj", ".config"), []byte(start.String()), 0o644); err != nil {
+	start := ParseConfig(string(base)).WithoutModules().Overlay(wanted)
+	if err := os.WriteFile(b.path("obj", ".config"), []byte(start), 0o644); err != nil {
 		return err
 	}
 	if err := b.make(ctx, src, func(line string) { fmt.Fprint(log, line) }, "olddefconfig"); err != nil {

@@ -107,6 +107,15 @@ func (c Config) String() string {
 	return b.String()
 }
 
+// Overlay returns the text of a configuration with the options of c, and those of
+// over in place of its own. They come last: where options exclude each other, as the
+// speeds of a timer do, the kernel's tools take the last one that is on.
+func (c Config) Overlay(over Config) string {
+	rest := maps.Clone(c)
+	maps.DeleteFunc(rest, func(name, _ string) bool { _, ok := over[name]; return ok })
+	return rest.String() + over.String()
+}
+
 // Lost returns the names of the options that have another value in got, sorted.
 func (c Config) Lost(got Config) []string {
 	var lost []string

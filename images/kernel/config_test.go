@@ -36,11 +36,13 @@ func TestParseFragmentRefusesWhatLooksLikeASettingAndIsNone(t *testing.T) {
 	}
 }
 
-func TestMergingKeepsNoModules(t *testing.T) {
-	base := kernel.ParseConfig("CONFIG_NET=y\nCONFIG_SOUND=m\nCONFIG_WLAN=y\n")
-	over := kernel.ParseConfig("# CONFIG_WLAN is not set\nCONFIG_VLAN=y\n")
-	got := base.WithoutModules().With(over).String()
-	want := "CONFIG_NET=y\nCONFIG_VLAN=y\n# CONFIG_WLAN is not set\n"
+// TestOverlayKeepsNoModules also shows the order: of HZ_100 and HZ_1000, which
+// exclude each other, the later one counts.
+func TestOverlayKeepsNoModules(t *testing.T) {
+	base := kernel.ParseConfig("CONFIG_NET=y\nCONFIG_SOUND=m\nCONFIG_WLAN=y\nCONFIG_HZ_1000=y\n")
+	over := kernel.ParseConfig("# CONFIG_WLAN is not set\nCONFIG_VLAN=y\nCONFIG_HZ_100=y\n")
+	got := base.WithoutModules().Overlay(over)
+	want := "CONFIG_HZ_1000=y\nCONFIG_NET=y\nCONFIG_HZ_100=y\nCONFIG_VLAN=y\n# CONFIG_WLAN is not set\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

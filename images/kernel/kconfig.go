@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -24,7 +23,7 @@ type Kconfig struct {
 // the first one for an architecture (the name of a folder under arch).
 func ReadKconfig(source fs.FS, srcarch string) (*Kconfig, error) {
 	k := &Kconfig{fsys: source, srcarch: srcarch, depends: map[string][][]string{}, selects: map[string][]string{}}
-	if err := k.file("Kconfig", nil); err != nil {
+	if err := k.file("Kconfig", nil, 0); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -32,8 +31,8 @@ func ReadKconfig(source fs.FS, srcarch string) (*Kconfig, error) {
 
 var (
 	kconfigEntry  = regexp.MustCompile(`^\s*(?:menu)?config\s+([A-Za-z0-9_]+)\s*$`)
-	kconfigSource = regexp.MustCompile(`^\s*o?r?source\s+"([^"]+)"`)
-	kconfigWord   = regexp.MustCompile(`^\s*([a-z_]+)\b\s*(.*)$`)
+	kconfigSource = regexp.MustCompile(`^\s*source\s+"([^"]+)"`)
+	kconfigWord   = regexp.MustCompile(`^\s*([a-z_]+)\b\s*(.*)$`) // and what follows it
 	kconfigPrompt = regexp.MustCompile(`^\s*(?:bool|tristate|string|hex|int|prompt)\s+"`)
 	kconfigMacro  = regexp.MustCompile(`\$\([^()]*\)`)
 )
@@ -44,35 +43,43 @@ type kconfigReader struct {
 	name    string
 	blocks  [][]string // conditions per open if, menu and choice
 	outer   []string   // conditions around the file
+	depth   int        // of files in files
 	option  string     // being described; "" outside of any
 	atBlock bool       // the lines that follow describe a menu or choice just opened
 }
 
-func (k *Kconfig) file(name string, outer []string) error {
+// maxDepth bounds how deep files may be in files. Linux goes down to seven.
+const maxDepth = 30
+
+func (k *Kconfig) file(name string, outer []string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("read options: %s is in itself", name)
+	}
 	data, err := fs.ReadFile(k.fsys, name)
 	if err != nil {
 		return fmt.Errorf("read options: %w", err)
 	}
-	r := &kconfigReader{Kconfig: k, name: name, outer: outer}
+	r := &kconfigReader{Kconfig: k, name: name, outer: outer, depth: depth}
 	text := strings.ReplaceAll(string(data), "\\\n", " ")
-	help := -1 // indentation of a help text; -1: not in one, 0: not known yet
+	const none, unknown = -1, 0
+	help := none // indentation of the help text that we are in
 	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
-		indent := len(strings.ReplaceAll(line, "\t", "        ")) - len(strings.TrimLeft(strings.ReplaceAll(line, "\t", "        "), " "))
-		if strings.TrimSpace(line) == "" {
+		line = strings.ReplaceAll(strings.TrimRight(line, " \t\n"), "\t", "        ")
+		if line == "" {
 			continue
 		}
-		if help == 0 && indent > 0 {
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		if help == unknown && indent > 0 {
 			help = indent
 		}
-		if help > 0 && indent >= help {
+		switch {
+		case help > 0 && indent >= help:
+			continue
+		case strings.TrimSpace(line) == "help":
+			help = unknown
 			continue
 		}
-		help = -1
-		if strings.TrimSpace(line) == "help" {
-			help = 0
-			continue
-		}
+		help = none
 		if err := r.line(line); err != nil {
 			return err
 		}
@@ -94,8 +101,7 @@ func (r *kconfigReader) line(line string) error {
 	if m == nil {
 		return nil
 	}
-	word, rest, _ := strings.Cut(m[1]+" "+strings.TrimSpace(m[2]), " ")
-	switch word {
+	switch word, rest := m[1], m[2]; word {
 	case "if", "menu", "choice":
 		r.option, r.atBlock = "", word != "if"
 		var conditions []string
@@ -145,15 +151,11 @@ func (r *kconfigReader) conditions() []string {
 }
 
 func (r *kconfigReader) source(name string) error {
-	name = strings.NewReplacer("$(SRCARCH)", r.srcarch, "$SRCARCH", r.srcarch).Replace(name)
-	if strings.Contains(name, "$") {
+	name = strings.ReplaceAll(name, "$(SRCARCH)", r.srcarch)
+	if strings.Contains(name, "$") { // of an architecture that we do not build for
 		return nil
 	}
-	err := r.file(path.Clean(name), r.conditions())
-	if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(name, "*?[") {
-		return nil
-	}
-	return err
+	return r.file(path.Clean(name), r.conditions(), r.depth+1)
 }
 
 // Explain says in words why an option has the value it has in got, and not the one

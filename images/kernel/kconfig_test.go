@@ -97,12 +97,15 @@ func TestExplainNamesTheUnmetDependency(t *testing.T) {
 	}
 }
 
-func TestReadKconfigFailsOnAMissingFile(t *testing.T) {
+func TestReadKconfigRefusesWhatCannotBe(t *testing.T) {
 	if _, err := kernel.ReadKconfig(fstest.MapFS{"Kconfig": {Data: []byte("source \"net/Kconfig\"\n")}}, "x86"); err == nil {
 		t.Error("no error")
 	}
 	if _, err := kernel.ReadKconfig(fstest.MapFS{"Kconfig": {Data: []byte("endif\n")}}, "x86"); err == nil {
 		t.Error("no error for an end without a beginning")
+	}
+	if _, err := kernel.ReadKconfig(fstest.MapFS{"Kconfig": {Data: []byte("source \"Kconfig\"\n")}}, "x86"); err == nil {
+		t.Error("no error for a file that is in itself")
 	}
 }
 

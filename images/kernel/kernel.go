@@ -42,7 +42,7 @@ var arm64Fragment string
 
 var arches = []Arch{{
 	Name: "amd64", kbuild: "x86_64", srcarch: "x86", defconfig: "x86_64_defconfig", image: "bzImage",
-	compiler: "x86_64-linux-gnu-", crossPkg: "gcc-x86-64-linux-gnu", objects: 1700, console: "ttyS0,115200", fragment: amd64Fragment,
+	compiler: "x86_64-linux-gnu-", crossPkg: "gcc-x86-64-linux-gnu", objects: 1950, console: "ttyS0,115200", fragment: amd64Fragment,
 }, {
 	// Image and not the smaller vmlinuz.efi: gok refuses what it does not know to
 	// be an arm64 kernel, and older QEMUs cannot start it.
