@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"netcfg/compile": {"netcfg/model", "netcfg/diag", "netcfg/facts", "netcfg/policy", "netcfg/state", "netcfg/nft",
 		"netcfg/svcconf"},
 	"netcfg/plan":  {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
-	"netcfg/txn":   {},
+	"netcfg/txn":   {"services/file"},
 	"netcfg/apply": {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
 	"netcfg/api": {"netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},

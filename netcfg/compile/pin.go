@@ -35,6 +35,9 @@ func Pin(cfg *model.Config, known map[string]netip.Addr, taken func(netip.Addr) 
 			return
 		}
 		for a := d.Zone.DHCP.Pool.First; d.Zone.DHCP.Pool.Contains(a); a = a.Next() {
+			if last := a.As4()[3]; last == 0 || last == 255 {
+				continue // legal within a /23, and refused by some devices all the same
+			}
 			if !used[a] && a != d.Zone.Gateway && !taken(a) {
 				pins[d.Name], used[a] = a, true
 				return
