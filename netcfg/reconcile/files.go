@@ -17,7 +17,6 @@ import (
 
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/facts"
-	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/file"
 	"bulkhead/services/privdrop"
@@ -131,8 +130,8 @@ func decodeLeases(path string) ([]svcconf.Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := strictjson.Decode[svcconf.Leases](bytes.NewReader(data))
-	if err != nil {
+	var v svcconf.Leases // reads strictly
+	if err := json.Unmarshal(data, &v); err != nil {
 		return nil, fmt.Errorf("%s: %w", svcconf.LeasesFile, err)
 	}
 	return v.Leases, nil

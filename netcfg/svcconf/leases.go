@@ -2,6 +2,7 @@ package svcconf
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,27 +14,34 @@ const MaxLeases = 1 << 16
 // UnmarshalJSON implements [json.Unmarshaler]. It takes no more than [MaxLeases]
 // and no unknown fields, wherever it is called from: a lease of two bytes of text
 // takes a hundred and more in memory, and dhcpd, which writes them, talks to
-// strangers.
+// strangers. For the same reason it goes from lease to lease and never makes another
+// copy of the text.
 func (l *Leases) UnmarshalJSON(text []byte) error {
-	var v struct {
-		Leases leaseList `json:"leases"`
-	}
+	l.Leases = nil
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&v); err != nil {
-		return err
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return cmp.Or(err, errors.New("no object"))
 	}
-	l.Leases = v.Leases
-	return nil
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if key != "leases" {
+			return fmt.Errorf("unknown field %.40q", key)
+		}
+		if err := l.list(dec); err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
 }
 
-// leaseList reads a JSON array one lease at a time.
-type leaseList []Lease
-
-func (l *leaseList) UnmarshalJSON(text []byte) error {
-	*l = nil
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
+// list reads the JSON array of leases.
+func (l *Leases) list(dec *json.Decoder) error {
+	l.Leases = nil
 	switch t, err := dec.Token(); {
 	case err != nil:
 		return err
@@ -42,16 +50,16 @@ func (l *leaseList) UnmarshalJSON(text []byte) error {
 	case t != json.Delim('['):
 		return errors.New("leases are no list")
 	}
-	*l = leaseList{}
+	l.Leases = []Lease{}
 	for dec.More() {
-		if len(*l) == MaxLeases {
+		if len(l.Leases) == MaxLeases {
 			return fmt.Errorf("more than %d leases", MaxLeases)
 		}
 		var v Lease
 		if err := dec.Decode(&v); err != nil {
 			return err
 		}
-		*l = append(*l, v)
+		l.Leases = append(l.Leases, v)
 	}
 	_, err := dec.Token()
 	return err
