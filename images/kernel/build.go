@@ -48,18 +48,22 @@ func (b *builder) build(ctx context.Context) (Kernel, error) {
 	fmt.Fprintf(b.Out, "building Linux %s for %s with %s (key %s)\n", b.source.version, b.Arch.Name, b.recipe.Compiler, b.recipe.Key())
 	k, err := b.steps(ctx, log)
 	if err == nil {
+		_ = os.Remove(b.failedLog()) // of an earlier build, if there is one
 		fmt.Fprintf(b.Out, "built in %s\n", time.Since(started).Round(time.Second))
 		return k, nil
 	}
 	if ctx.Err() != nil {
 		return Kernel{}, fmt.Errorf("build the kernel: %w", ctx.Err())
 	}
-	kept := filepath.Join(b.Cache, b.recipe.Key()+".failed.log")
+	kept := b.failedLog()
 	if os.Rename(log.Name(), kept) == nil {
 		err = fmt.Errorf("%w\n\tthe whole log: %s", err, kept)
 	}
 	return Kernel{}, fmt.Errorf("build the kernel: %w", err)
 }
+
+// failedLog is where the log of a build that failed is kept until one succeeds.
+func (b *builder) failedLog() string { return filepath.Join(b.Cache, b.recipe.Key()+".failed.log") }
 
 func (b *builder) steps(ctx context.Context, log io.Writer) (Kernel, error) {
 	if b.source.tarball != "" {

@@ -104,8 +104,8 @@ func (s source) unpack(ctx context.Context, dir string) (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	// The documentation is a tenth of the whole; its one Kconfig is wanted, and the
-	// tests of the kernel's tools are another.
+	// Left out are the documentation, but for its Kconfig, and the tests: a tenth of
+	// all files.
 	cmd := exec.CommandContext(ctx, "tar", "--extract", "--file", s.tarball, "--directory", dir, "--strip-components=1",
 		"--no-same-owner", "--exclude=*/Documentation/*/*", "--exclude=*/tools/testing/*/*")
 	cmd.Env = append(os.Environ(), "XZ_DEFAULTS=--threads=0")
