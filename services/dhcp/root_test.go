@@ -393,6 +393,30 @@ func TestDeclinedAddressIsNotGivenAgain(t *testing.T) {
 // TestKilledServerKeepsEveryLease has a relay ask for addresses as fast as it can
 // while the server is killed again and again. Every client that got an ACK has its
 // address afterwards, and nobody else has.
+// TestLeaseIsExtendedByBroadcast is a client in state REBINDING: it names no server,
+// has its address in ciaddr and asks everybody. RFC 2131 section 4.4.5.
+func TestLeaseIsExtendedByBroadcast(t *testing.T) {
+	gateway := nstest.New(t)
+	z := zoneOn(1, time.Hour)
+	ns := attach(t, gateway, z)
+	d := startDaemon(t, gateway, svcconf.DHCP{Zones: []svcconf.DHCPZone{z}})
+	p := newPeer(t, ns, "0.0.0.0:68")
+	mine := addrFrom(p.ask(t, discoverFor(1)).YourIPAddr)
+	if r := p.ask(t, compose(1, request, wanted(mine.String()), server(z.Router.String()))); r.MessageType() != ack {
+		t.Fatalf("got %s", r.MessageType())
+	}
+	waitFor(t, "the lease", func() bool { return published(d.runDir()) == 1 })
+	before := leasesIn(d.runDir()).Leases[0].Expires
+	nstest.Exec(t, ns, "ip", "addr", "add", fmt.Sprintf("%s/%d", mine, z.Address.Bits()), "dev", "eth0")
+	waitFor(t, "the lease to be longer", func() bool { // times are in whole seconds
+		r := p.ask(t, compose(1, request, ciaddr(mine.String())))
+		if r.MessageType() != ack || addrFrom(r.YourIPAddr) != mine {
+			t.Fatalf("got %s for %s, want an ACK for %s", r.MessageType(), r.YourIPAddr, mine)
+		}
+		return leasesIn(d.runDir()).Leases[0].Expires.After(before)
+	})
+}
+
 func TestKilledServerKeepsEveryLease(t *testing.T) {
 	gateway := nstest.New(t)
 	z := zoneOn(1, time.Hour)
