@@ -39,7 +39,10 @@ did not come up.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			o.Bin, o.Printer, o.Command = bin, &lab.Printer{W: os.Stdout, Color: colorful(os.Stdout)}, "sudo "+os.Args[0]
+			o.Bin, o.Printer, o.Command = bin, &lab.Printer{W: os.Stdout, Color: colorful(os.Stdout)}, os.Args[0]
+			if os.Getenv("SUDO_UID") != "" {
+				o.Command = "sudo " + o.Command
+			}
 			err = lab.Run(ctx, w, o)
 			if errors.Is(err, lab.ErrWrong) {
 				return errShown

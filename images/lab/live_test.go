@@ -119,6 +119,39 @@ func TestForwardWorksFromEverywhere(t *testing.T) {
 	}
 }
 
+// TestClientsUseTheInternet resolves a name and loads a page as people do, through
+// the box's resolver and its translation of addresses. The television, which a block
+// keeps at home, gets the name and no page.
+func TestClientsUseTheInternet(t *testing.T) {
+	b := setUp(t)
+	for name, want := range map[string]bool{"laptop": true, "nextcloud": true, "management-pc": true, "tv": false, "nas": false} {
+		c := b.Client(name)
+		if err := resolve(c, "www.example.com.", patience); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		timeout := patience
+		if !want {
+			timeout = 100 * time.Millisecond // TestMatrix says it without a clock
+		}
+		var page string
+		err := c.Do(func() error {
+			conn, err := net.DialTimeout("tcp4", "203.0.113.1:80", timeout)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(patience))
+			fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
+			text, err := io.ReadAll(conn)
+			page = string(text)
+			return err
+		})
+		if got := strings.Contains(page, "you are "+b.Uplink.Addr().String()); got != want {
+			t.Errorf("%s loads the page as the box: %v (%v), want %v", name, got, err, want)
+		}
+	}
+}
+
 // without returns the example without the rule of that name.
 func without(t testing.TB, rule string) []byte {
 	t.Helper()

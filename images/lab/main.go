@@ -61,16 +61,17 @@ func Run(ctx context.Context, w *World, o RunOptions) error {
 // lookAround says what to try next, with names that exist in this lab.
 func (l *Lab) lookAround(p *Printer, command string) {
 	p.Title("Look around, in another terminal")
-	target := "www.example.com"
-	name := ""
-	if len(l.Config.Devices) > 0 {
-		target = l.Config.Devices[0].Name + "." + l.Config.System.Domain
-	}
+	target, name := internetDomain, ""
 	for _, c := range l.Clients {
-		name = c.Name // the last one is as good as any
-		if c.Device != nil && c.Device != l.Config.Devices[0] {
-			break
+		if c.Device == nil {
+			continue
 		}
+		if name = c.Name; target == internetDomain {
+			target = c.Device.Name + "." + l.Config.System.Domain
+		}
+	}
+	if name == "" {
+		name = l.Clients[0].Name
 	}
 	for _, line := range []string{
 		name + " -- dig " + target,

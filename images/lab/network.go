@@ -21,13 +21,14 @@ import (
 // they are its uplink's own; 192.88.99.0/24 is set aside, too (RFC 7526), but
 // routers are told not to filter it.
 var (
-	internetNet    = netip.MustParsePrefix("203.0.113.1/24")
-	outsideAddr    = netip.MustParseAddr("203.0.113.50") // a client on the uplink's own network
-	farRouter      = netip.MustParsePrefix("192.88.99.1/24")
-	farAddr        = netip.MustParseAddr("192.88.99.10") // one behind a router
-	uplinkFirst    = netip.MustParseAddr("203.0.113.100")
-	uplinkLast     = netip.MustParseAddr("203.0.113.199")
-	internetDomain = "www.example.com"
+	internetNet = netip.MustParsePrefix("203.0.113.1/24")
+	outsideAddr = netip.MustParseAddr("203.0.113.50") // a client on the uplink's own network
+	farRouter   = netip.MustParsePrefix("192.88.99.1/24")
+	farAddr     = netip.MustParseAddr("192.88.99.10") // one behind a router
+	uplinkFirst = netip.MustParseAddr("203.0.113.100")
+	uplinkLast  = netip.MustParseAddr("203.0.113.199")
+
+	internetDomain = "www.example.com" // the one name and page that the internet has
 )
 
 // Client is a machine in one of the zones.

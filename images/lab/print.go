@@ -133,7 +133,7 @@ func (p *Printer) Matrix(m *Matrix) {
 		}
 		p.Line("%s", strings.TrimRight(line, " "))
 	}
-	p.Line("%s", p.paint(dim, "t TCP  u UDP  p ping  o SCTP and GRE · upper case: every port asked · ·: nothing"))
+	p.Line("%s", p.paint(dim, "t TCP  u UDP  p ping  o SCTP, GRE; upper case: every port asked; ·: nothing"))
 }
 
 func (p *Printer) cell(c *Cell, n int) string {

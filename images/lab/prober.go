@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jsimonetti/rtnetlink/v2"
 	"github.com/mdlayher/netlink"
@@ -280,7 +281,8 @@ func (p *Prober) Fire(ctx context.Context, shots []Shot) ([]Hit, error) {
 
 func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits []Hit) error {
 	flights := make([]*flight, len(round))
-	for n, i := range round {
+	shoot := func(n int) error {
+		i := round[n]
 		s := shots[i]
 		s.Packet.Token, flights[n] = p.launch(s.Packet.Proto, s.Packet.Type)
 		refused, err := p.send(s)
@@ -288,22 +290,31 @@ func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits 
 			return fmt.Errorf("shot %d from %s: %w", i, s.From.Name, err)
 		}
 		hits[i].Refused = refused
-		if s.From == p.lab.Gateway {
-			flights[n].met = true
+		flights[n].met = s.From == p.lab.Gateway
+		return nil
+	}
+	for n := range round {
+		if err := shoot(n); err != nil {
+			return err
 		}
 	}
-	lost := func() (n int) {
-		for _, f := range flights {
-			if !f.met {
-				n++
+	for try := 0; ; try++ {
+		lost, err := p.lost(ctx, flights)
+		if err != nil {
+			return err
+		}
+		if len(lost) == 0 {
+			break
+		}
+		if try == maxTries {
+			return fmt.Errorf("%d of %d packets did not reach the gateway, first %s from %s", len(lost), len(round),
+				shots[round[lost[0]]].Packet.Dst, shots[round[lost[0]]].From.Name)
+		}
+		for _, n := range lost {
+			if err := shoot(n); err != nil {
+				return err
 			}
 		}
-		return n
-	}
-	if err := p.await(ctx, func() bool { return lost() == 0 }); err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return fmt.Errorf("%d of %d packets did not reach the gateway: %w", lost(), len(round), err)
 	}
 	if err := p.Settle(ctx); err != nil {
 		return err
@@ -316,6 +327,34 @@ func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits 
 	}
 	clear(p.flights)
 	return nil
+}
+
+// A queue on the way to the gateway may overflow on a busy machine. What has not come
+// there after a while is sent again, which changes nothing: nobody has judged it yet.
+const (
+	maxTries = 3
+	tryTime  = 2 * time.Second
+)
+
+// lost waits for the gateway to have met all flights and returns the indices of those
+// that it has not.
+func (p *Prober) lost(ctx context.Context, flights []*flight) (list []int, err error) {
+	waiting, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	err = p.await(waiting, func() bool {
+		return !slices.ContainsFunc(flights, func(f *flight) bool { return !f.met })
+	})
+	if err == nil || ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, f := range flights {
+		if !f.met {
+			list = append(list, n)
+		}
+	}
+	return list, nil
 }
 
 func (p *Prober) send(s Shot) (refused bool, err error) {
