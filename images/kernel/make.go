@@ -72,7 +72,7 @@ func Lookup(ctx context.Context, o Options) (Kernel, error) {
 // Make returns the kernel of an architecture: out of a cache, or built, for which it
 // installs what is missing. Two that want the same kernel at once build it once.
 func Make(ctx context.Context, o Options) (Kernel, error) {
-	want, src, err := o.recipe(ctx)
+	want, _, err := o.recipe(ctx)
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -93,7 +93,8 @@ func Make(ctx context.Context, o Options) (Kernel, error) {
 	if err := install(ctx, o.Out, packages...); err != nil {
 		return Kernel{}, err
 	}
-	if want, src, err = o.recipe(ctx); err != nil {
+	want, src, err := o.recipe(ctx) // again, with what was installed
+	if err != nil {
 		return Kernel{}, err
 	}
 	if want.Source == "" || want.Compiler == "" {

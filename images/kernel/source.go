@@ -46,7 +46,7 @@ func findSource(ctx context.Context, tree string) (source, error) {
 	}
 	version, installed := strings.CutPrefix(string(out), "installed ")
 	if _, err := os.Stat(sourceTarball); err != nil || !installed {
-		return source{}, fmt.Errorf("Debian's package %s is not installed: %w", sourcePackage, fs.ErrNotExist)
+		return source{}, fmt.Errorf("package %s of Debian is not installed: %w", sourcePackage, fs.ErrNotExist)
 	}
 	return source{identity: "debian " + version, version: version, tarball: sourceTarball}, nil
 }
