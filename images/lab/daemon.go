@@ -25,6 +25,10 @@ const (
 	restartDelay = time.Second
 )
 
+// grace is how long a program may take to end after it was asked to. gokrazy gives
+// 20 seconds.
+const grace = 5 * time.Second
+
 // maxLog bounds the log file of one program, in bytes.
 const maxLog = 8 << 20
 
@@ -32,12 +36,13 @@ const maxLog = 8 << 20
 type Daemon struct {
 	Name string
 
-	mu      sync.Mutex
-	process *os.Process // nil between two runs
-	started time.Time   // of this run
-	runs    int
-	changed chan struct{} // closed and replaced when any of the above changes
-	log     *logFile
+	mu       sync.Mutex
+	process  *os.Process // nil between two runs
+	started  time.Time   // of this run
+	runs     int
+	changed  chan struct{} // closed and replaced when any of the above changes
+	stubborn bool
+	log      *logFile
 }
 
 // supervise runs a program in the host as gokrazy runs a service, until the
@@ -78,9 +83,12 @@ func (d *Daemon) run(ctx context.Context, h *Host, name string, args []string) i
 		return 1
 	}
 	d.set(cmd.Process)
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
-	defer stop()
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { d.stop(ctx, cmd.Process, ended) })
 	err := cmd.Wait()
+	close(ended)
+	wg.Wait()
 	d.set(nil)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
@@ -89,6 +97,35 @@ func (d *Daemon) run(ctx context.Context, h *Host, name string, args []string) i
 		return exit.ExitCode()
 	}
 	return 0
+}
+
+// stop asks the program to end when the context does. One that does not is made to
+// say what it is doing, and killed.
+func (d *Daemon) stop(ctx context.Context, p *os.Process, ended <-chan struct{}) {
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGKILL} {
+		_ = p.Signal(s) // it may have ended already
+		select {
+		case <-ended:
+			return
+		case <-time.After(grace):
+			d.mu.Lock()
+			d.stubborn = true
+			d.mu.Unlock()
+		}
+	}
+	<-ended
+}
+
+// Stubborn reports whether the program had to be forced to end.
+func (d *Daemon) Stubborn() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stubborn
 }
 
 func (d *Daemon) set(p *os.Process) {

@@ -77,8 +77,7 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 	l.cancel = cancel
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, l.logs())
-			l.Close()
+			err = errors.Join(err, l.logs(), l.Close())
 		}
 	}()
 	if err := l.build(); err != nil {
@@ -288,16 +287,24 @@ func (l *Lab) logs() error {
 }
 
 // Close ends all programs of the lab, waits for them and removes its hosts, so that
-// another lab can be built in the same world.
-func (l *Lab) Close() {
+// another lab can be built in the same world. The error names daemons that did not
+// end when they were asked to, with the last lines of their logs.
+func (l *Lab) Close() error {
+	var errs []error
 	if l.cancel != nil {
 		l.cancel()
 		l.wg.Wait()
+	}
+	for _, d := range l.Daemons {
+		if d.Stubborn() {
+			errs = append(errs, fmt.Errorf("%s did not end within %v of SIGTERM:\n%s", d.Name, grace, d.Log(200)))
+		}
 	}
 	for _, h := range l.hosts() {
 		l.World.Remove(h)
 	}
 	_ = os.RemoveAll(runDir) // the world's, and gone with it anyway
+	return errors.Join(errs...)
 }
 
 func (l *Lab) hosts() []*Host {

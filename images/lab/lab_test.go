@@ -41,7 +41,10 @@ func TestMain(m *testing.M) {
 	lab.InnerWorld = world
 	code := m.Run()
 	if shared != nil {
-		shared.Close()
+		if err := shared.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	os.Exit(code)
 }
@@ -59,7 +62,9 @@ func start(t testing.TB, file string) *lab.Lab {
 		return shared
 	}
 	if shared != nil {
-		shared.Close()
+		if err := shared.Close(); err != nil {
+			t.Error(err)
+		}
 		shared = nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -26,7 +26,7 @@ type RunOptions struct {
 // Run is the lab as people see it. It tells what happens, prints the zone matrix,
 // says how to look around and stays until the context ends; with Once it ends
 // after the matrix. The error is [ErrWrong] if a cell is wrong.
-func Run(ctx context.Context, w *World, o RunOptions) error {
+func Run(ctx context.Context, w *World, o RunOptions) (err error) {
 	p := o.Printer
 	p.Title("The lab, with %s", o.File)
 	starting, cancel := context.WithTimeout(ctx, settleTime)
@@ -35,7 +35,7 @@ func Run(ctx context.Context, w *World, o RunOptions) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	pol, err := l.Policy(starting)
 	if err != nil {
 		return err

@@ -234,11 +234,13 @@ func (p *Prober) await(ctx context.Context, cond func() bool) error {
 	}
 }
 
-func (p *Prober) launch(proto, icmp uint8) (probe.Token, *flight) {
+// launch makes a packet known before it is sent. One that the gateway itself sends
+// need not be met there.
+func (p *Prober) launch(proto, icmp uint8, met bool) (probe.Token, *flight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next++
-	f := &flight{proto: proto, icmp: icmp, at: make(map[string]bool)}
+	f := &flight{proto: proto, icmp: icmp, met: met, at: make(map[string]bool)}
 	p.flights[p.next] = f
 	return p.next, f
 }
@@ -284,13 +286,12 @@ func (p *Prober) fireRound(ctx context.Context, shots []Shot, round []int, hits 
 	shoot := func(n int) error {
 		i := round[n]
 		s := shots[i]
-		s.Packet.Token, flights[n] = p.launch(s.Packet.Proto, s.Packet.Type)
+		s.Packet.Token, flights[n] = p.launch(s.Packet.Proto, s.Packet.Type, s.From == p.lab.Gateway)
 		refused, err := p.send(s)
 		if err != nil {
 			return fmt.Errorf("shot %d from %s: %w", i, s.From.Name, err)
 		}
 		hits[i].Refused = refused
-		flights[n].met = s.From == p.lab.Gateway
 		return nil
 	}
 	for n := range round {
@@ -433,7 +434,7 @@ func (p *Prober) fence(ctx context.Context) error {
 				return fmt.Errorf("pin to CPU %d: %w", cpu, err)
 			}
 			pass := func(h *Host, w *wire, to netip.Addr) error {
-				t, f := p.launch(probe.UDP, 0)
+				t, f := p.launch(probe.UDP, 0, true)
 				posts = append(posts, post{h, f})
 				pkt := probe.Packet{Src: p.lab.OutsideAddr(), Dst: to, Proto: probe.UDP, SrcPort: 9, DstPort: 9, Token: t}
 				out := p.links[w.link]

@@ -38,7 +38,11 @@ func bare(t *testing.T, w *World) *Lab {
 		c.Addr = z.Gateway.Next()
 		l.Clients = append(l.Clients, c)
 	}
-	t.Cleanup(l.Close)
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := l.build(); err != nil {
 		t.Fatal(err)
 	}

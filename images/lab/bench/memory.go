@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,14 +17,14 @@ import (
 
 // memory measures what the daemons hold when nothing happens: in a lab that has just
 // served all its clients, after a while.
-func memory(ctx context.Context, w *lab.World, o Options) error {
+func memory(ctx context.Context, w *lab.World, o Options) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	l, err := lab.Start(ctx, w, lab.Options{File: o.File, Bin: o.Bin})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	const quiet = 10 * time.Second
 	select {
 	case <-time.After(quiet):
