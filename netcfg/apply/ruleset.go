@@ -46,8 +46,9 @@ type LoadedRuleset struct {
 type Counter struct{ Packets, Bytes uint64 }
 
 // loadAttempts bounds how often a load starts over because somebody else changed a
-// ruleset meanwhile.
-const loadAttempts = 20
+// ruleset meanwhile. Against somebody who does nothing else four attempts in five
+// fail on a busy machine, so that 20 were too few once in a hundred loads.
+const loadAttempts = 100
 
 // OpenRulesets returns the rulesets of the network namespace that the file descriptor
 // netns refers to, or for 0 that of the process. The descriptor must stay open until
