@@ -46,8 +46,8 @@ type LoadedRuleset struct {
 type Counter struct{ Packets, Bytes uint64 }
 
 // loadAttempts bounds how often a load starts over because somebody else changed a
-// ruleset meanwhile. Against somebody who does nothing else four attempts in five
-// fail on a busy machine, so that 20 were too few once in a hundred loads.
+// ruleset meanwhile. On a busy machine, against somebody who does nothing else, 20
+// have been seen not to be enough.
 const loadAttempts = 100
 
 // OpenRulesets returns the rulesets of the network namespace that the file descriptor
