@@ -30,7 +30,7 @@ func elements(entries []policy.Entry) (list []nft.Element, interval bool) {
 			switch p.form {
 			case policy.FormProto:
 				e.Key = append(e.Key, nft.One(nft.U8(p.proto)))
-			case policy.FormPort:
+			case policy.FormPorts, policy.FormPort:
 				e.Key = append(e.Key, nft.One(nft.U8(p.proto)), nft.Range{Lo: nft.U16(stripe.lo), Hi: nft.U16(stripe.hi)})
 			case policy.FormICMPType:
 				e.Key = append(e.Key, nft.One(nft.U8(uint8(stripe.lo))))

@@ -189,7 +189,7 @@ var tierNames = map[policy.Tier]string{
 }
 
 var formNames = map[policy.Form]string{
-	policy.FormAny: "any", policy.FormProto: "proto", policy.FormPort: "port", policy.FormICMPType: "icmp",
+	policy.FormAny: "any", policy.FormProto: "proto", policy.FormPorts: "ports", policy.FormPort: "port", policy.FormICMPType: "icmp",
 }
 
 // mapName says what a lookup's map holds: iot_storage.allow.host-host.port.
@@ -243,7 +243,7 @@ func formFields(f policy.Form) []nft.Field {
 	switch f {
 	case policy.FormProto:
 		return []nft.Field{nft.L4Proto}
-	case policy.FormPort:
+	case policy.FormPorts, policy.FormPort:
 		return []nft.Field{nft.L4Proto, nft.ThDport}
 	case policy.FormICMPType:
 		return []nft.Field{nft.ICMPType}

@@ -143,8 +143,9 @@ type Form uint8
 const (
 	FormAny      Form = iota
 	FormProto         // a whole IP protocol
-	FormPort          // IP protocol and destination ports
-	FormICMPType      // ICMP type; never overlaps FormPort
+	FormPorts         // IP protocol and a range of destination ports
+	FormPort          // IP protocol and one destination port
+	FormICMPType      // ICMP type; never overlaps ports
 )
 
 // Form returns the form of the entry's service.
@@ -152,6 +153,8 @@ func (e Entry) Form() Form {
 	switch {
 	case e.Service.Any:
 		return FormAny
+	case e.Service.Ports && e.Service.Lo != e.Service.Hi:
+		return FormPorts
 	case e.Service.Ports:
 		return FormPort
 	case e.Service.Type:
