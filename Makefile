@@ -54,8 +54,8 @@ test-root: build ## kernel tests in network namespaces (as root, or with sudo)
 		$(suite) -name root -noskip -- -count=1 -p 1 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(rootpkgs)
 
 .PHONY: soak
-soak: build ## kill -9 of each daemon under load, 50 times in all
-	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=50 \
+soak: build ## kill -9 of each of four daemons under load, 50 times
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=200 \
 		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
 
 .PHONY: fuzz
