@@ -28,11 +28,15 @@ lab: deps build ## build everything and start the namespace lab (ends with Ctrl-
 	$(SUDO) bin/bulkhead lab $(LABFLAGS)
 
 .PHONY: test
-test: deps check test-root ## run all tests: check and test-root, with what they need
+test: deps-test check test-root ## run all tests: check and test-root, with what they need
 
 .PHONY: deps
 deps: ## install the Debian packages that are missing, and say which and why
 	@.ci/deps
+
+.PHONY: deps-test
+deps-test: ## the same, with what only the tests need
+	@.ci/deps test
 
 .PHONY: build
 build: ## build all programs into bin/
