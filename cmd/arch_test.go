@@ -41,15 +41,16 @@ var layers = map[string][]string{
 	"netcfg/txn":   {"services/file"},
 	"netcfg/apply": {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
-	"netcfg/api": {"netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	"netcfg/api": {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
-	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file"},
+	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
 
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
+	"services/sock":     {},
 }
 
 // banned names what may not be imported, and why.
@@ -136,7 +137,7 @@ func lookup(name string) ([]string, bool) {
 		return []string{"netcfg/..."}, true
 	case top == "services":
 		own, _, _ := strings.Cut(rest, "/")
-		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/" + own + "/..."}
+		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/probe", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}

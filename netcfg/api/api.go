@@ -1,5 +1,5 @@
 // Package api is how programs talk to netcfgd: JSON over HTTP on a unix socket that
-// only root may open. It holds the types, the server and the client. It never
+// only root and webuid may open. It holds the types, the server and the client. It never
 // decides anything: netcfgd does, behind [Backend].
 package api
 

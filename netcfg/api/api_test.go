@@ -146,38 +146,7 @@ func TestNobodyThereIsUnreachable(t *testing.T) {
 	}
 }
 
-func TestSocketIsForItsOwnerAndReplacesADeadOne(t *testing.T) {
-	run, err := os.MkdirTemp("", "api")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(run)
-	for range 2 { // the second finds what the first left
-		l, err := api.Listen(run)
-		if err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(filepath.Join(run, api.SocketFile))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Mode() != os.ModeSocket|0o600 {
-			t.Errorf("socket has mode %v", info.Mode())
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := os.ReadDir(run)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) != 1 {
-		t.Errorf("left behind: %v", entries)
-	}
-}
-
-func TestNobodyButRootGetsAnAnswer(t *testing.T) {
+func TestNobodyButRootAndWebuidGetsAnAnswer(t *testing.T) {
 	ns := nstest.New(t) // for its threads, which are never used again
 	_, path := serve(t, backend{})
 	// As if the directory and the mode of the socket did not keep them away already.
@@ -208,8 +177,8 @@ func TestNobodyButRootGetsAnAnswer(t *testing.T) {
 		})
 		return answered
 	}
-	if !ask(0) {
-		t.Error("root gets no answer")
+	if !ask(0) || !ask(uintptr(svcconf.Webuid.ID)) {
+		t.Error("root or webuid gets no answer")
 	}
 	if ask(65534) {
 		t.Error("nobody gets an answer")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/strictjson"
+	"bulkhead/services/sock"
 )
 
 // failure is the body of every answer that is not 200.
@@ -26,6 +27,7 @@ const maxBody = MaxFile/3*4 + 1<<16
 func NewServer(b Backend, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler(b),
+		ConnContext:       sock.ConnContext,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      2 * time.Minute,
