@@ -26,6 +26,8 @@ type Result struct {
 	DHCP   svcconf.DHCP
 	DNS    svcconf.DNS
 	WAN    svcconf.WAN
+	Web    svcconf.Web
+	Update svcconf.Update
 	// Missing says in a sentence each what could not be set up because the box
 	// lacks something. All the rest works.
 	Missing []string
@@ -54,6 +56,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	r.State.Sysctls = c.compileSysctls(!o.Closed)
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
+	r.Web, r.Update = c.compileWeb(), c.compileUpdate()
 	r.Missing = c.missing
 	return r
 }

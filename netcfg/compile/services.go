@@ -59,3 +59,40 @@ func (c *compiler) compileWAN() svcconf.WAN {
 		Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers,
 	}
 }
+
+func (c *compiler) compileWeb() svcconf.Web {
+	return svcconf.Web{
+		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), Gokrazy: c.cfg.System.Updates.Gokrazy,
+	}
+}
+
+// adminAddrs are the box's addresses in the admin zones whose link is there.
+func (c *compiler) adminAddrs() []netip.Addr {
+	var list []netip.Addr
+	for _, z := range c.cfg.Zones {
+		if _, ok := c.links[z.Name]; ok && z.Admin {
+			list = append(list, z.Gateway)
+		}
+	}
+	return list
+}
+
+// compileUpdate asks for what the services of this configuration can answer. Without
+// its link a zone has no service to ask, before the update as after it.
+func (c *compiler) compileUpdate() svcconf.Update {
+	u := svcconf.Update{Admin: c.adminAddrs(), Uplink: c.cfg.Uplink != nil, Gokrazy: c.cfg.System.Updates.Gokrazy}
+	for _, z := range c.cfg.Zones {
+		link, ok := c.links[z.Name]
+		if !ok {
+			continue
+		}
+		if z.DHCP.Enabled {
+			u.DHCP = append(u.DHCP, svcconf.UpdateDHCP{Zone: z.Name, Link: link, Address: netip.PrefixFrom(z.Gateway, z.Subnet.Bits())})
+		}
+		if z.DNS.Enabled {
+			name := c.cfg.System.Name + "." + c.cfg.System.Domain
+			u.DNS = append(u.DNS, svcconf.UpdateDNS{Zone: z.Name, Name: name, Address: z.Gateway})
+		}
+	}
+	return u
+}

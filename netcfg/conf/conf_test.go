@@ -92,7 +92,7 @@ func flat(c *model.Config) any {
 		}
 	}
 	out := m{
-		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String()},
+		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}},
 		"ports":  c.Ports,
 		"zones": list(len(c.Zones), func(i int) any {
 			z := *c.Zones[i]

@@ -53,6 +53,11 @@ func (d *decoder) system(n *node) {
 				"%q belongs to multicast DNS (RFC 6762): many clients will not ask the box for it", v)
 		}
 	}
+	if v := f.get("updates"); v != nil {
+		if u := d.fields(v, v, "system.updates", "system.updates"); u != nil {
+			s.Updates.Gokrazy = d.bool(u.get("gokrazy"), "system.updates.gokrazy", false)
+		}
+	}
 	if v, ok := d.word(f.get("timezone"), "system.timezone", "a time zone", "write a name such as Europe/Berlin"); ok {
 		loc, err := location(v)
 		if err != nil {

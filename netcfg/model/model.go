@@ -42,6 +42,12 @@ type System struct {
 	Domain   string         // the local domain, without a dot at the end: home.arpa
 	Timezone string         // IANA name
 	Location *time.Location // the same, loaded
+	Updates  Updates
+}
+
+// Updates is how the box may be updated, beside the way that is always open.
+type Updates struct {
+	Gokrazy bool // by gokrazy's protocol, whose images nobody signed
 }
 
 // Port is one of the box's sockets. Its MAC pins it, because kernel names move.

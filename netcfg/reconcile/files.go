@@ -43,6 +43,8 @@ var audiences = []audience{
 	{svcconf.Wand, svcconf.Wand, func(r *compile.Result) any { return r.WAN }},
 	{svcconf.Dhcpd, svcconf.Dnsd, func(r *compile.Result) any { return r.DHCP }}, // leases become names
 	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result) any { return r.DNS }},
+	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result) any { return r.Web }},
+	{svcconf.Updated, svcconf.Updated, func(r *compile.Result) any { return r.Update }},
 }
 
 // directory makes the service's directory, or mends it.

@@ -355,7 +355,11 @@ func TestServicesFindTheirFilesAndNobodyElseDoes(t *testing.T) {
 		{"dhcpd/config.json", 0o640, 0, 7102},
 		{"dnsd/config.json", 0o640, 0, 7104},
 		{"wand/config.json", 0o640, 0, 7101},
-		{api.SocketFile, os.ModeSocket | 0o600, 0, 0},
+		{"webuid", os.ModeDir | os.ModeSetgid | 0o750, 7106, 7106},
+		{"webuid/config.json", 0o640, 0, 7106},
+		{"updated", os.ModeDir | os.ModeSetgid | 0o750, 0, 0},
+		{"updated/config.json", 0o640, 0, 0},
+		{api.SocketFile, os.ModeSocket | 0o660, 0, 7106},
 	} {
 		info, err := os.Stat(filepath.Join(l.dir, "run", want.path))
 		if err != nil {

@@ -29,7 +29,11 @@ var (
 	Webuid = User{"webuid", 7106}
 )
 
-// Users lists them.
+// Updated writes disks and mounts them, which takes root; nothing that it sends
+// needs a rule of its own.
+var Updated = User{"updated", 0}
+
+// Users lists the daemons' users other than root.
 var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid}
 
 // Files below the run directory (/run/bulkhead).
@@ -46,6 +50,9 @@ const (
 	// StatusFile is what a service says about itself, for people: wand writes a
 	// [WANStatus] into <run>/wand, at most once a second.
 	StatusFile = "status.json"
+	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
+	// zone, in <run>/<service>: package probe.
+	ProbeSocket = "probe.sock"
 )
 
 // DHCP configures dhcpd.
@@ -127,6 +134,37 @@ type WAN struct {
 	Address   netip.Prefix `json:"address"`
 	Gateway   netip.Addr   `json:"gateway"`
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
+}
+
+// Web configures webuid.
+type Web struct {
+	Name    string       `json:"name"` // of the box
+	Domain  string       `json:"domain"`
+	Listen  []netip.Addr `json:"listen"`  // the box's address in each admin zone whose link is there
+	Gokrazy bool         `json:"gokrazy"` // pass gokrazy's update protocol on to updated
+}
+
+// Update configures updated: what must work before a new image is kept.
+type Update struct {
+	Admin   []netip.Addr `json:"admin"`   // the box's addresses that must answer over HTTPS
+	DHCP    []UpdateDHCP `json:"dhcp"`    // zones in which a client must get an offer
+	DNS     []UpdateDNS  `json:"dns"`     // zones in which a question must get an answer
+	Uplink  bool         `json:"uplink"`  // the configuration has one
+	Gokrazy bool         `json:"gokrazy"` // take images by gokrazy's update protocol as well
+}
+
+// UpdateDHCP is a zone whose link is there and whose DHCP is on.
+type UpdateDHCP struct {
+	Zone    string       `json:"zone"`
+	Link    string       `json:"link"`
+	Address netip.Prefix `json:"address"` // the box's, with the subnet's length
+}
+
+// UpdateDNS is a zone whose link is there and whose DNS is on.
+type UpdateDNS struct {
+	Zone    string     `json:"zone"`
+	Name    string     `json:"name"`    // to ask for: the box's own, without the final dot
+	Address netip.Addr `json:"address"` // what the answer is: the box's in the zone
 }
 
 // WANStatus is how the uplink is doing.
