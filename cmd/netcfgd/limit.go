@@ -3,13 +3,9 @@
 package main
 
 import (
-	"fmt"
-	"os"
-	"runtime"
-	"slices"
-	"syscall"
-
 	"golang.org/x/sys/unix"
+
+	"bulkhead/services/privdrop"
 )
 
 // kept are the capabilities that netcfgd needs of root's.
@@ -20,37 +16,5 @@ var kept = []uintptr{
 	unix.CAP_CHOWN, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_DAC_OVERRIDE,
 }
 
-// limit starts the program afresh without the capabilities that it does not need,
-// and without a way to get them back. It returns nil in the second life, and in a
-// process that is not root.
-func limit() error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	// Capabilities belong to the thread; execve makes this thread the process, and
-	// gives root what is left in the bounding set: capabilities(7).
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	dropped := false
-	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
-		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
-		if err != nil || has == 0 || slices.Contains(kept, c) { // an error: a kernel too old to know it
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
-			return fmt.Errorf("drop capability %d: %w", c, err)
-		}
-		dropped = true
-	}
-	if !dropped {
-		return nil
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("forbid new privileges: %w", err)
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find own program: %w", err)
-	}
-	return fmt.Errorf("exec %s: %w", exe, syscall.Exec(exe, os.Args, os.Environ()))
-}
+// limit starts the program afresh without the capabilities that it does not need.
+func limit() error { return privdrop.Limit(nil, kept...) }

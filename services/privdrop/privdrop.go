@@ -1,18 +1,16 @@
 //go:build linux
 
-// Package privdrop turns a service that gokrazy starts as root into one that is
-// not root and holds only the capabilities it names, and prepares the directories
-// it will then own.
+// Package privdrop turns a service that gokrazy starts as root into one that holds
+// only the capabilities it names, as a user of its own or as a root without the
+// rest, and prepares the directories it will then own.
 //
 // It never gives anything back: there is no way from the second life to the first.
 package privdrop
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,17 +34,7 @@ func Exec(id int, caps ...uintptr) error {
 	if err := strip(id, caps); err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find own program: %w", err)
-	}
-	err = syscall.Exec(exe, os.Args, os.Environ())
-	if errors.Is(err, unix.EACCES) {
-		// The program lies where the new user may not look, such as in the directory
-		// of "go test". The kernel's own link to it needs no way there.
-		err = syscall.Exec("/proc/self/exe", os.Args, os.Environ())
-	}
-	return fmt.Errorf("exec %s: %w", exe, err)
+	return again()
 }
 
 // strip takes from the calling thread all but caps, and makes it user id.

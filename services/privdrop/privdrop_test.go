@@ -32,15 +32,19 @@ type life struct {
 func TestMain(m *testing.M) {
 	switch os.Getenv("LIFE") {
 	case "caps":
-		live(unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE)
+		live(privdrop.Exec(id, unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE))
 	case "bare":
-		live()
+		live(privdrop.Exec(id))
+	case "root":
+		live(privdrop.Limit(nil, unix.CAP_NET_ADMIN))
+	case "bare root":
+		live(privdrop.Limit([]int{id}))
 	}
 	os.Exit(m.Run())
 }
 
-func live(caps ...uintptr) {
-	if err := privdrop.Exec(id, caps...); err != nil {
+func live(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -65,15 +69,25 @@ func needRoot(t *testing.T) {
 	nstest.New(t)
 }
 
-func TestExecLeavesNothingButTheNamedCapabilities(t *testing.T) {
+func TestSecondLifeHasNothingButTheNamedCapabilities(t *testing.T) {
 	needRoot(t)
-	for name, caps := range map[string]string{
-		"caps": "0000000000002400", // bits 10 and 13
-		"bare": "0000000000000000",
-	} {
-		t.Run(name, func(t *testing.T) {
+	tests := []struct {
+		name      string
+		uid       int
+		inherited string // what a program that it started would have, were it not root
+		caps      string
+		groups    []int
+		gain      string
+	}{
+		{"caps", id, "0000000000002400", "0000000000002400", []int{}, "operation not permitted"}, // bits 10 and 13
+		{"bare", id, "0000000000000000", "0000000000000000", []int{}, "operation not permitted"},
+		{"root", 0, "0000000000000000", "0000000000001000", []int{}, "<nil>"}, // bit 12; becoming what one is is no gain
+		{"bare root", 0, "0000000000000000", "0000000000000000", []int{id}, "<nil>"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-run", "/tmp/x y")
-			cmd.Env = append(os.Environ(), "LIFE="+name)
+			cmd.Env = append(os.Environ(), "LIFE="+tt.name)
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()
 			if err != nil {
@@ -83,16 +97,17 @@ func TestExecLeavesNothingButTheNamedCapabilities(t *testing.T) {
 			if err := json.Unmarshal(out, &got); err != nil {
 				t.Fatalf("%v in %q", err, out)
 			}
+			ids := strings.TrimSpace(strings.Repeat(fmt.Sprint(tt.uid, " "), 4))
 			want := life{
 				PID:  cmd.Process.Pid,
 				Args: []string{"-run", "/tmp/x y"},
 				Status: map[string]string{
-					"Uid": "7199 7199 7199 7199", "Gid": "7199 7199 7199 7199",
-					"CapInh": caps, "CapPrm": caps, "CapEff": caps, "CapBnd": caps, "CapAmb": caps,
+					"Uid": ids, "Gid": ids,
+					"CapInh": tt.inherited, "CapPrm": tt.caps, "CapEff": tt.caps, "CapBnd": tt.caps, "CapAmb": tt.inherited,
 					"NoNewPrivs": "1",
 				},
-				Groups: []int{},
-				Gain:   "operation not permitted",
+				Groups: tt.groups,
+				Gain:   tt.gain,
 			}
 			if got.Groups == nil {
 				got.Groups = []int{}
