@@ -75,7 +75,7 @@ func (d directory) Write(name string, data []byte) error {
 	if err := file.Replace(path, data, 0o600, -1); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	return file.SyncDir(filepath.Dir(path))
 }
 
 func (d directory) Rename(from, to string) error {
@@ -83,7 +83,7 @@ func (d directory) Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return errors.Join(syncDirectory(filepath.Dir(to)), syncDirectory(filepath.Dir(from)))
+	return errors.Join(file.SyncDir(filepath.Dir(to)), file.SyncDir(filepath.Dir(from)))
 }
 
 func (d directory) Remove(name string) error {
@@ -91,7 +91,7 @@ func (d directory) Remove(name string) error {
 	if err := os.Remove(path); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	return file.SyncDir(filepath.Dir(path))
 }
 
 func (d directory) List(dir string) ([]string, error) {
@@ -104,15 +104,4 @@ func (d directory) List(dir string) ([]string, error) {
 		names = append(names, e.Name())
 	}
 	return names, err
-}
-
-// syncDirectory makes a rename or removal in dir survive losing power: without it
-// the file's content is on disk and its name is not. See fsync(2).
-func syncDirectory(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

@@ -123,3 +123,14 @@ func cause(err error) error {
 	}
 	return err
 }
+
+// SyncDir makes renames and removals in a directory survive losing power: without it
+// a file's content is on disk and its name is not. See fsync(2).
+func SyncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
