@@ -51,6 +51,9 @@ var layers = map[string][]string{
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
 	"services/sock":     {},
+
+	// access decides who gets in; it speaks with nobody.
+	"webui/access": {"services/file"},
 }
 
 // banned names what may not be imported, and why.

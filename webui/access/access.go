@@ -1,0 +1,29 @@
+// Package access is who may use the management API: tokens and what they may do,
+// the one-time code by which the first of them is had, and the proofs that both
+// ends of a connection know that code.
+//
+// It never opens a connection, and never keeps or logs a token or a code in a form
+// that lets anybody in: on disk there are hashes, in memory the code that is on the
+// console.
+package access
+
+import "slices"
+
+// Scope is a part of the API.
+type Scope string
+
+// The scopes. Each stands for itself, but for Admin, which is all of them.
+const (
+	Read   Scope = "read"   // see how the box is
+	Plan   Scope = "plan"   // ask what a change would do
+	Apply  Scope = "apply"  // change the configuration
+	Update Scope = "update" // write another image
+	Admin  Scope = "admin"  // everything, the keys and tokens included
+)
+
+var scopes = []Scope{Read, Plan, Apply, Update, Admin}
+
+// Allow reports whether who holds the scopes may use what needs one of them.
+func Allow(held []Scope, need Scope) bool {
+	return slices.Contains(held, need) || slices.Contains(held, Admin)
+}
