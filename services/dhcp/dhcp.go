@@ -21,6 +21,7 @@ import (
 
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/dhcp/journal"
+	"bulkhead/services/probe"
 	"bulkhead/services/run"
 )
 
@@ -108,6 +109,9 @@ func (s *Server) Run(ctx context.Context) error {
 			links.set(ctx, conf)
 			return nil
 		})
+	})
+	g.Go(func() error {
+		return probe.Serve(ctx, s.log, filepath.Join(s.runDir, svcconf.ProbeSocket), s.probe)
 	})
 	g.Go(func() error { s.publish(ctx); return nil })
 	g.Go(func() error { s.tick(ctx); return nil })

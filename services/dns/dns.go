@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/probe"
 	"bulkhead/services/run"
 )
 
@@ -52,6 +53,9 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 			}()
 			return s.setLeases(l)
 		})
+	})
+	g.Go(func() error {
+		return probe.Serve(ctx, log, filepath.Join(dirs.RunDir(svcconf.Dnsd.Name), svcconf.ProbeSocket), s.probe)
 	})
 	return g.Wait()
 }

@@ -35,6 +35,7 @@ type listener struct {
 	place  place
 	view   atomic.Pointer[view]
 	opened chan struct{} // closed when it listens for the first time
+	open   atomic.Bool   // it listens
 }
 
 // sockets are a listener's open ones.
@@ -74,6 +75,8 @@ func (l *listener) serve(s *sockets) {
 	var serving sync.WaitGroup
 	serving.Go(func() { l.serveUDP(s.udp) })
 	serving.Go(func() { l.serveTCP(s.tcp) })
+	l.open.Store(true)
+	defer l.open.Store(false)
 	select {
 	case <-l.opened:
 	default:
