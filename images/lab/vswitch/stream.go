@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 )
 
 // stream speaks what QEMU's network backends "stream" and "socket" speak over a
@@ -58,25 +57,3 @@ func (s *stream) Write(frames [][]byte) error {
 
 // Close implements [Link].
 func (s *stream) Close() error { return s.conn.Close() }
-
-// Listen waits at a new unix socket for QEMU, each time it starts, and plugs it into
-// the port in place of what was there before. It ends with the switch.
-func (p *Port) Listen(path string) error {
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return fmt.Errorf("port %s: %w", p.Name, err)
-	}
-	p.sw.mu.Lock()
-	defer p.sw.mu.Unlock()
-	p.sw.listeners = append(p.sw.listeners, ln)
-	p.sw.wg.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil { // closed
-				return
-			}
-			p.Plug(NewStream(conn))
-		}
-	})
-	return nil
-}

@@ -10,7 +10,6 @@ package vswitch
 import (
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 )
@@ -21,12 +20,11 @@ const queueLen = 512
 
 // Switch is a running switch. Its methods may be called concurrently.
 type Switch struct {
-	mu        sync.Mutex
-	bridge    Bridge
-	ports     []*Port
-	listeners []net.Listener
-	closed    bool
-	wg        sync.WaitGroup
+	mu     sync.Mutex
+	bridge Bridge
+	ports  []*Port
+	closed bool
+	wg     sync.WaitGroup
 }
 
 // Port is one of a switch's ports.
@@ -97,10 +95,6 @@ func (s *Switch) Close() error {
 	var errs []error
 	s.mu.Lock()
 	s.closed = true
-	for _, ln := range s.listeners {
-		errs = append(errs, ln.Close())
-	}
-	s.listeners = nil
 	for _, p := range s.ports {
 		errs = append(errs, p.pull())
 	}
