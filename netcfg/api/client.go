@@ -22,7 +22,10 @@ var ErrUnreachable = errors.New("netcfgd cannot be reached")
 const maxReply = 64 << 20
 
 // A Client talks to netcfgd. Its methods return what [Backend]'s do.
-type Client struct{ http http.Client }
+type Client struct {
+	http *http.Client
+	base string
+}
 
 var _ Backend = (*Client)(nil)
 
@@ -35,8 +38,13 @@ func NewClient(path string) *Client {
 		}
 		return conn, nil
 	}
-	return &Client{http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	return NewClientOver(&http.Client{Transport: transport}, "http://netcfgd")
 }
+
+// NewClientOver returns a client for an API that somebody passes on: base is what
+// stands before /v1/ in its addresses. Errors of h's transport come back as they are.
+func NewClientOver(h *http.Client, base string) *Client { return &Client{h, base} }
 
 // Status implements [Backend].
 func (c *Client) Status(ctx context.Context) (*Status, error) {
@@ -89,7 +97,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://netcfgd"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return out, err
 	}

@@ -26,7 +26,7 @@ const maxBody = MaxFile/3*4 + 1<<16
 // clients that hang; applying a large configuration takes a few seconds.
 func NewServer(b Backend, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler(b),
+		Handler:           Handler(b),
 		ConnContext:       sock.ConnContext,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
@@ -37,8 +37,8 @@ func NewServer(b Backend, log *slog.Logger) *http.Server {
 	}
 }
 
-// handler serves the API of b.
-func handler(b Backend) http.Handler {
+// Handler serves the API of b, below /v1/.
+func Handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", get(b.Status))
 	mux.Handle("GET /v1/zones", get(b.Zones))
@@ -88,6 +88,8 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status, f = http.StatusUnprocessableEntity, failure{Refused: refused}
 	} else if errors.Is(err, ErrUnknown) {
 		status = http.StatusNotFound
+	} else if errors.Is(err, ErrUnreachable) { // of one who asks for somebody else
+		status = http.StatusServiceUnavailable
 	}
 	reply(w, status, f)
 }
