@@ -54,6 +54,11 @@ var layers = map[string][]string{
 
 	// access decides who gets in; it speaks with nobody.
 	"webui/access": {"services/file"},
+	"webui": {"webui/access", "services/run", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+		"netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	// remote is the workstation's end of what webui serves, netcfgd's API included.
+	"webui/remote": {"webui/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+		"netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 }
 
 // banned names what may not be imported, and why.
@@ -148,7 +153,7 @@ func lookup(name string) ([]string, bool) {
 	case top == "images":
 		return []string{"netcfg/...", "services/...", "images/..."}, true
 	case top == "cmd":
-		return []string{"netcfg/...", "services/...", "images/...", "cmd/..."}, true
+		return []string{"netcfg/...", "services/...", "images/...", "webui/...", "cmd/..."}, true
 	}
 	return nil, false
 }

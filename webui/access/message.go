@@ -1,0 +1,26 @@
+package access
+
+import "net/netip"
+
+// ClaimRequest asks for the first token: POST /api/v1/claim.
+type ClaimRequest struct {
+	Proof []byte `json:"proof"`         // the client's
+	Name  string `json:"name"`          // of the token: who claims
+	Key   []byte `json:"key,omitempty"` // ed25519 public key that may sign images from then on
+}
+
+// ClaimAnswer is what a right proof brings.
+type ClaimAnswer struct {
+	Token    string `json:"token"`
+	Proof    []byte `json:"proof"`              // the server's
+	Box      string `json:"box,omitempty"`      // the box's name
+	KeyError string `json:"keyError,omitempty"` // why the key is not trusted; the claim holds
+}
+
+// State is what the console is told: /v1/claim on the control socket.
+type State struct {
+	Claimed     bool         `json:"claimed"`
+	Code        string       `json:"code"` // "" on a box that has an owner, unless one was asked for
+	Fingerprint Fingerprint  `json:"fingerprint"`
+	Addresses   []netip.Addr `json:"addresses"`
+}

@@ -1,0 +1,51 @@
+//go:build linux
+
+package webui
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+
+	"bulkhead/services/sock"
+	"bulkhead/webui/access"
+)
+
+// ControlSocket is the name of the console's socket in the service's run directory.
+const ControlSocket = "control.sock"
+
+// serveControl answers the console until ctx ends. Root alone gets through: whoever
+// sees the screen owns the box.
+func (s *server) serveControl(ctx context.Context) error {
+	l, err := sock.Listen(filepath.Join(s.o.Run, ControlSocket), -1)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/claim", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.tokens.Claimed() {
+			s.claim.Ensure()
+		}
+		answer(w, s.state())
+	})
+	mux.HandleFunc("POST /v1/claim", func(w http.ResponseWriter, _ *http.Request) {
+		s.claim.Renew()
+		s.log.Info("new claim code on the console")
+		answer(w, s.state())
+	})
+	srv := s.newServer(mux)
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (s *server) state() access.State {
+	st := access.State{Claimed: s.tokens.Claimed(), Fingerprint: s.identity.fingerprint(), Addresses: s.conf.Load().Listen}
+	if code, ok := s.claim.Code(); ok {
+		st.Code = code.String()
+	}
+	return st
+}

@@ -1,0 +1,135 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"bulkhead/webui/access"
+)
+
+// Claim is a box that is being claimed, at an address. Nothing of what it says is
+// believed before it has shown that it knows the code.
+type Claim struct {
+	URL         string
+	Fingerprint access.Fingerprint // of the key that answers there
+}
+
+// Look asks who answers at the address.
+func Look(ctx context.Context, base string) (*Claim, error) {
+	conn, err := dial(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return &Claim{base, access.FingerprintOf(conn.ConnectionState().PeerCertificates[0])}, nil
+}
+
+// dial opens a connection to whoever answers.
+func dial(ctx context.Context, base string) (*tls.Conn, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), "443")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*dialTime)
+	defer cancel()
+	d := tls.Dialer{
+		NetDialer: &net.Dialer{Timeout: dialTime},
+		// The proofs take the place of an authority.
+		Config: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true},
+	}
+	conn, err := d.DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, explain(ctx, base, err)
+	}
+	return conn.(*tls.Conn), nil
+}
+
+// Redeem exchanges the code for a token. name is what the token is called; key, if it
+// is not nil, may sign images from then on. keyError says why it may not, if so; the
+// box is claimed all the same.
+//
+// The profile is without a name if the box has none. The code is used up then, so
+// the caller saves the profile before anything else can go wrong.
+func (c *Claim) Redeem(ctx context.Context, code access.Code, name string, key []byte) (p *Profile, keyError string, err error) {
+	conn, err := dial(ctx, c.URL)
+	if err != nil {
+		return nil, "", err
+	}
+	defer conn.Close()
+	state := conn.ConnectionState()
+	if access.FingerprintOf(state.PeerCertificates[0]) != c.Fingerprint {
+		return nil, "", &Error{
+			Msg:  fmt.Sprintf("%s answers with another key than a moment ago", c.URL),
+			Hint: "two boxes share the address, or somebody sits between you and the box",
+		}
+	}
+	exporter, err := state.ExportKeyingMaterial(access.ExporterLabel, nil, access.ExporterSize)
+	if err != nil {
+		return nil, "", err
+	}
+	in := access.ClaimRequest{Proof: code.Proof(access.Client, exporter), Name: name, Key: key}
+	out, err := c.ask(ctx, conn, in)
+	if err != nil {
+		return nil, "", err
+	}
+	if !code.Verify(access.Server, exporter, out.Proof) {
+		return nil, "", &Error{
+			Msg:  fmt.Sprintf("somebody sits between you and the box: what answers at %s does not know its claim code", c.URL),
+			Hint: "do not use this network for it; connect a cable to the box itself, set a new code at its console and try again",
+		}
+	}
+	return &Profile{Name: out.Box, URL: c.URL, Fingerprint: c.Fingerprint, Token: out.Token}, out.KeyError, nil
+}
+
+// ask sends the request over the very connection that it proves things about.
+func (c *Claim) ask(ctx context.Context, conn net.Conn, in access.ClaimRequest) (*access.ClaimAnswer, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, "POST", c.URL+"/api/v1/claim", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	once := make(chan net.Conn, 1)
+	once <- conn
+	t := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: answerTime,
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			select {
+			case conn := <-once:
+				return conn, nil
+			default:
+				return nil, errors.New("the connection was lost")
+			}
+		}}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; the code may be used up: set a new one at the box's console", c.URL, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		refused := &Error{Msg: fmt.Sprintf("%s refuses: %s", c.URL, reason(resp))}
+		if resp.StatusCode == http.StatusForbidden {
+			refused.Hint = fmt.Sprintf("look at the box's console for the code; if it also shows another fingerprint than %s, somebody sits between you and the box", c.Fingerprint)
+		}
+		return nil, refused
+	}
+	defer resp.Body.Close()
+	out := new(access.ClaimAnswer)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return nil, fmt.Errorf("read the box's answer: %w", err)
+	}
+	return out, nil
+}

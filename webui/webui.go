@@ -1,0 +1,123 @@
+//go:build linux
+
+// Package webui is the management interface: the API over HTTPS on the addresses of
+// the admin zones, and pages that work without JavaScript.
+//
+// It decides who gets in and passes on what they ask: netcfgd alone changes the
+// network, updated alone writes images. It never touches either itself.
+package webui
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/run"
+	"bulkhead/webui/access"
+)
+
+// Options are where the server finds things.
+type Options struct {
+	Run   string // the service's own directory, gone after a reboot
+	State string // its own directory, kept over reboots
+
+	Netcfgd string // socket
+	Updated string // socket
+	Image   string // file that says what image this is; there may be none
+
+	HTTPS, HTTP uint16 // ports
+}
+
+// NewOptions returns those of a service with the directories.
+func NewOptions(d run.Dirs) Options {
+	me := svcconf.Webuid.Name
+	return Options{
+		Run: d.RunDir(me), State: d.StateDir(me),
+		Netcfgd: filepath.Join(d.Run, api.SocketFile),
+		Updated: filepath.Join(d.Run, updatedSocket),
+		Image:   "/etc/bulkhead/image.json",
+		HTTPS:   443, HTTP: 80,
+	}
+}
+
+// updatedSocket is the name of updated's socket in the run directory.
+const updatedSocket = "updated.sock"
+
+// server is the running service.
+type server struct {
+	o        Options
+	log      *slog.Logger
+	tokens   *access.Store
+	claim    access.Claim
+	identity *identity
+	netcfgd  api.Backend
+	updated  http.Handler
+	refused  *seldom // log of who was not let in
+	version  string
+
+	conf atomic.Pointer[svcconf.Web] // never nil
+}
+
+// Serve runs the service until ctx ends and returns ctx's error then.
+func Serve(ctx context.Context, log *slog.Logger, o Options) error {
+	id, err := openIdentity(o.State, log)
+	if err != nil {
+		return err
+	}
+	s := &server{
+		o: o, log: log, identity: id,
+		tokens:  access.Open(o.State, log, time.Now),
+		netcfgd: byToken{api.NewClient(o.Netcfgd)},
+		updated: passOn(o.Updated, log),
+		refused: &seldom{log: log, every: 10 * time.Second},
+		version: versionIn(o.Image),
+	}
+	s.conf.Store(new(svcconf.Web))
+	log.Info("started", "fingerprint", id.fingerprint(), "claimed", s.tokens.Claimed())
+
+	secure, plain := s.httpsServer(), s.httpServer()
+	pages := newListeners(log, o.HTTPS, func(l net.Listener) error { return secure.ServeTLS(l, "", "") })
+	signs := newListeners(log, o.HTTP, func(l net.Listener) error { return plain.Serve(l) })
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.serveControl(ctx) })
+	group.Go(func() error { return pages.run(ctx) })
+	group.Go(func() error { return signs.run(ctx) })
+	group.Go(func() error {
+		return run.WatchConfig(ctx, log, filepath.Join(o.Run, svcconf.ConfigFile), func(c svcconf.Web) error {
+			if err := id.cover(c); err != nil {
+				return err
+			}
+			s.conf.Store(&c)
+			pages.follow(c.Listen)
+			signs.follow(c.Listen)
+			return nil
+		})
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return errors.Join(end(secure), end(plain))
+	})
+	return group.Wait()
+}
+
+// goodbye is how long requests may take that are under way when the service ends.
+const goodbye = 5 * time.Second
+
+func end(srv *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	if srv.Shutdown(ctx) != nil {
+		_ = srv.Close() // what is still open is cut, as it was going to be
+	}
+	return nil
+}

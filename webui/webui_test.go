@@ -1,0 +1,698 @@
+//go:build linux
+
+package webui_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/sock"
+	"bulkhead/webui"
+	"bulkhead/webui/access"
+	"bulkhead/webui/remote"
+)
+
+// box is a running webui on addresses of the loopback network, with a netcfgd and an
+// updated that the test made up.
+type box struct {
+	t    *testing.T
+	o    webui.Options
+	log  *syncBuffer
+	stop func()
+
+	mu      sync.Mutex
+	changes []api.Change // that netcfgd was asked for
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// backend is the made-up netcfgd.
+type backend struct {
+	api.Backend // nil: what a test does not expect to be asked panics
+	box         *box
+}
+
+func (b backend) Status(context.Context) (*api.Status, error) {
+	return &api.Status{Name: "gw", Mode: api.Running}, nil
+}
+
+func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
+	b.box.mu.Lock()
+	defer b.box.mu.Unlock()
+	b.box.changes = append(b.box.changes, c)
+	return &api.Plan{}, nil
+}
+
+// newBox makes the directories and a netcfgd. It starts nothing else.
+func newBox(t *testing.T) *box {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "web") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
+		Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
+		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"),
+		HTTPS: freePort(t), HTTP: freePort(t),
+	}}
+	for _, d := range []string{b.o.Run, b.o.State} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := api.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, api.NewServer(backend{box: b}, slog.New(slog.DiscardHandler)))
+	return b
+}
+
+func serve(t *testing.T, l net.Listener, srv *http.Server) {
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+}
+
+// freePort returns a port that nothing listens on.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// start starts the service and configures it.
+func (b *box) start(c svcconf.Web) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- webui.Serve(ctx, slog.New(slog.NewTextHandler(b.log, nil)), b.o) }()
+	b.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			b.t.Errorf("served until %v", err)
+		}
+	})
+	b.t.Cleanup(b.stop)
+	b.configure(c)
+}
+
+// configure writes the configuration and waits until it is followed.
+func (b *box) configure(c svcconf.Web) {
+	b.t.Helper()
+	data, err := json.Marshal(c)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	path := filepath.Join(b.o.Run, svcconf.ConfigFile)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, a := range c.Listen {
+		b.eventually("something listens on "+a.String(), func() bool { return b.listens(a.String()) })
+	}
+}
+
+func (b *box) listens(addr string) bool {
+	for _, port := range []uint16{b.o.HTTPS, b.o.HTTP} {
+		c, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr(addr), port).String())
+		if err != nil {
+			return false
+		}
+		c.Close()
+	}
+	return true
+}
+
+func (b *box) eventually(what string, ok func() bool) {
+	b.t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	b.t.Fatalf("never came true: %s\n%s", what, b.log)
+}
+
+func (b *box) url(host string) string { return fmt.Sprintf("https://%s:%d", host, b.o.HTTPS) }
+
+// control asks as the console does.
+func (b *box) control(method string) access.State {
+	b.t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.o.Run, webui.ControlSocket))
+		}}}
+	req, err := http.NewRequest(method, "http://webuid/v1/claim", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var s access.State
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// claim claims the box with a code.
+func (b *box) claim(code string) (*remote.Profile, error) {
+	b.t.Helper()
+	parsed, err := access.ParseCode(code)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c, err := remote.Look(b.t.Context(), b.url("127.0.0.1"))
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := c.Redeem(b.t.Context(), parsed, "alex", nil)
+	return p, err
+}
+
+func (b *box) claimed() *remote.Profile {
+	b.t.Helper()
+	p, err := b.claim(b.control("GET").Code)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// raw asks without what a client of ours knows.
+func (b *box) raw(method, url, host string, header http.Header, body string) (*http.Response, string) {
+	b.t.Helper()
+	client := http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	}
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if host != "" {
+		req.Host = host
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp, string(data)
+}
+
+var conf1 = svcconf.Web{Name: "gw", Domain: "home.arpa", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+
+func TestBoxIsClaimedOnceAndKnowsItsOwnerThen(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	state := b.control("GET")
+	if state.Claimed || state.Code == "" || !slices.Equal(state.Addresses, conf1.Listen) {
+		t.Fatalf("before: %+v", state)
+	}
+	p, err := b.claim(state.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Name != "gw" || p.Fingerprint != state.Fingerprint {
+		t.Errorf("got profile %+v", p)
+	}
+	if s, err := remote.New(p).Status(t.Context()); err != nil || s.Name != "gw" {
+		t.Errorf("status: got %v, %v", s, err)
+	}
+	if _, err := b.claim(state.Code); err == nil || !strings.Contains(err.Error(), "there is no claim code") {
+		t.Errorf("the code again: got %v", err)
+	}
+	state = b.control("GET")
+	if !state.Claimed || state.Code != "" {
+		t.Errorf("after: %+v", state)
+	}
+	// Who loses the token sets a code at the console.
+	state = b.control("POST")
+	if _, err := b.claim(access.NewCode().String()); err == nil || !strings.Contains(err.Error(), "the claim code is wrong") {
+		t.Errorf("a wrong code: got %v", err)
+	}
+	if _, err := b.claim(state.Code); err != nil {
+		t.Errorf("a new code: %v", err)
+	}
+	if log := b.log.String(); strings.Contains(log, p.Token) || strings.Contains(log, state.Code) {
+		t.Errorf("a secret is in the log:\n%s", log)
+	}
+}
+
+func TestOwnerKeyAndCertificateSurviveARestart(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	p := b.claimed()
+	leaf := func() string { return hex.EncodeToString(b.leaf("127.0.0.1")) }
+	before := leaf()
+	b.stop()
+	b.start(conf1)
+	if _, err := remote.New(p).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if leaf() != before {
+		t.Error("the certificate is another: browsers have to be asked again")
+	}
+	info, err := os.Stat(filepath.Join(b.o.State, "identity.pem"))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("the key's file: %v, %v", info, err)
+	}
+}
+
+func (b *box) leaf(host string) []byte {
+	b.t.Helper()
+	conn, err := tls.Dial("tcp", fmt.Sprintf("%s:%d", host, b.o.HTTPS), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close()
+	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	return sum[:]
+}
+
+func TestAddressesComeAndGoAndTheKeyStays(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	p := b.claimed()
+	// A connection that is open when its address is taken away gets its answer.
+	old, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.o.HTTPS), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+
+	two, three := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")
+	b.configure(svcconf.Web{Name: "gate", Listen: []netip.Addr{two, three}})
+	b.eventually("nothing listens on 127.0.0.1", func() bool { return !b.listens("127.0.0.1") })
+	p.URL, p.Also = b.url("127.0.0.1"), []string{b.url("127.0.0.3")}
+	if err := p.Locate(t.Context()); err != nil || p.URL != b.url("127.0.0.3") {
+		t.Fatalf("found at %s: %v", p.URL, err)
+	}
+	if _, err := remote.New(p).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	fmt.Fprintf(old, "GET /api/v1/health HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n")
+	answer, err := io.ReadAll(old)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+		t.Errorf("the open connection: got %q, %v", answer, err)
+	}
+	b.configure(svcconf.Web{Name: "gate", Listen: []netip.Addr{three}})
+	b.eventually("nothing listens on 127.0.0.2", func() bool { return !b.listens("127.0.0.2") })
+	if _, err := remote.New(p).Status(t.Context()); err != nil {
+		t.Errorf("the address that stayed: %v", err)
+	}
+}
+
+func TestAddressThatIsNotThereYetIsListenedOn(t *testing.T) {
+	b := newBox(t)
+	c := conf1
+	c.Listen = append([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, c.Listen...)
+	b.start(svcconf.Web{})
+	data, _ := json.Marshal(c)
+	if err := os.WriteFile(filepath.Join(b.o.Run, svcconf.ConfigFile), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("the others are served", func() bool { return b.listens("127.0.0.1") })
+	if log := b.log.String(); strings.Contains(log, "cannot listen") || !strings.Contains(log, "address=192.0.2.1") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+func TestNobodyGetsInWithoutAToken(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	p := b.claimed()
+	paths := []string{
+		"GET /api/v1/status", "GET /api/v1/zones", "GET /api/v1/rules", "GET /api/v1/devices", "GET /api/v1/leases", "GET /api/v1/why",
+		"POST /api/v1/plan", "POST /api/v1/apply", "POST /api/v1/undo", "GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/x",
+		"GET /api/v1/update", "POST /api/v1/update", "PUT /api/v1/update/root", "POST /api/v1/update/commit", "DELETE /api/v1/update",
+		"GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/x",
+	}
+	for _, path := range paths {
+		method, path, _ := strings.Cut(path, " ")
+		for _, auth := range []string{"", "Bearer", "Bearer " + p.Token + "x", "Basic " + p.Token, p.Token} {
+			header := http.Header{}
+			if auth != "" {
+				header.Set("Authorization", auth)
+			}
+			resp, body := b.raw(method, b.url("127.0.0.1")+path, "", header, "")
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s %s with %q: got %d %s", method, path, auth, resp.StatusCode, body)
+			}
+		}
+	}
+	if n := strings.Count(b.log.String(), "not let in"); n != 1 {
+		t.Errorf("%d lines in the log for %d refusals", n, 5*len(paths))
+	}
+	for _, path := range []string{"/", "/api/v1/health", "/static/style.css"} {
+		if resp, body := b.raw("GET", b.url("127.0.0.1")+path, "", nil, ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: got %d %s", path, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestTokenGivesWhatItsScopesSay(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	owner := remote.New(b.claimed())
+	var made struct{ Secret, ID string }
+	in := map[string]any{"name": "monitoring", "scopes": []access.Scope{access.Read}}
+	if err := owner.Call(t.Context(), "POST", "/v1/tokens", in, &made); err != nil {
+		t.Fatal(err)
+	}
+	p := &remote.Profile{URL: b.url("127.0.0.1"), Fingerprint: b.control("GET").Fingerprint, Token: made.Secret}
+	if _, err := remote.New(p).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_, err := remote.New(p).Apply(t.Context(), api.Change{})
+	if err == nil || err.Error() != `the token "monitoring" is not for that: it lacks the scope apply` {
+		t.Errorf("apply: got %v", err)
+	}
+	if err := remote.New(p).Call(t.Context(), "GET", "/v1/tokens", nil, nil); err == nil {
+		t.Error("who may read lists the tokens")
+	}
+	var list []access.Token
+	if err := owner.Call(t.Context(), "GET", "/v1/tokens", nil, &list); err != nil || len(list) != 2 {
+		t.Fatalf("got %v, %v", list, err)
+	}
+	if err := owner.Call(t.Context(), "DELETE", "/v1/tokens/"+made.ID, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = remote.New(p).Status(t.Context())
+	e, ok := errors.AsType[*remote.Error](err)
+	if !ok || !strings.Contains(e.Msg, "revoked") || !strings.Contains(e.Hint, "bulkhead claim 127.0.0.1") {
+		t.Errorf("after it was revoked: got %v", err)
+	}
+}
+
+func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Why: "because"}
+	if _, err := remote.New(b.claimed()).Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	c.Author = "alex"
+	if diff := cmp.Diff([]api.Change{c}, b.changes); diff != "" {
+		t.Errorf("changes differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestForeignSitesGetNothing(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	base := b.url("127.0.0.1")
+	for _, host := range []string{"evil.example", "evil.example:443", "gw.evil.example", "127.0.0.1.evil.example", "127.0.0.2", "home.arpa"} {
+		if resp, _ := b.raw("GET", base+"/", host, nil, ""); resp.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("host %s: got %d", host, resp.StatusCode)
+		}
+		if resp, _ := b.raw("GET", fmt.Sprintf("http://127.0.0.1:%d/", b.o.HTTP), host, nil, ""); resp.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("host %s without TLS: got %d", host, resp.StatusCode)
+		}
+	}
+	for _, host := range []string{"gw", "GW.home.arpa", "gw.home.arpa.", "gw:443", "127.0.0.1"} {
+		if resp, _ := b.raw("GET", base+"/", host, nil, ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("host %s: got %d", host, resp.StatusCode)
+		}
+	}
+	cross := http.Header{"Sec-Fetch-Site": {"cross-site"}, "Origin": {"https://evil.example"}}
+	if resp, _ := b.raw("POST", base+"/api/v1/claim", "", cross, "{}"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a post of another site: got %d", resp.StatusCode)
+	}
+	resp, page := b.raw("GET", base+"/", "", nil, "")
+	for key, want := range map[string]string{
+		"Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+		"X-Content-Type-Options":  "nosniff",
+		"Referrer-Policy":         "same-origin",
+		"Cache-Control":           "no-store",
+	} {
+		if got := resp.Header.Get(key); got != want {
+			t.Errorf("%s is %q", key, got)
+		}
+	}
+	if strings.Contains(page, "<script") || strings.Contains(page, "style=") || !strings.Contains(page, "bulkhead claim 127.0.0.1") {
+		t.Errorf("page:\n%s", page)
+	}
+}
+
+func TestPort80OnlySendsToTheOtherOne(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	resp, _ := b.raw("GET", fmt.Sprintf("http://127.0.0.1:%d/api/v1/status?a=b", b.o.HTTP), "gw.home.arpa", nil, "")
+	want := fmt.Sprintf("https://gw.home.arpa:%d/api/v1/status?a=b", b.o.HTTPS)
+	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusTemporaryRedirect || got != want {
+		t.Errorf("got %d to %s", resp.StatusCode, got)
+	}
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	_, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.o.HTTPS), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err == nil {
+		t.Error("TLS 1.2 is spoken")
+	}
+}
+
+func TestOneClientCannotTakeAllConnections(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	open := 0
+	for range 100 {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.o.HTTPS))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conn := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+		if conn.Handshake() == nil {
+			open++
+		}
+	}
+	if open > 32 || open < 16 {
+		t.Errorf("%d connections are open", open)
+	}
+	// Another address gets through.
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
+	conn, err := tls.DialWithDialer(from, "tcp", fmt.Sprintf("127.0.0.1:%d", b.o.HTTPS), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+// updated starts a made-up updated.
+func (b *box) updated(h http.Handler) {
+	b.t.Helper()
+	l, err := sock.Listen(b.o.Updated, -1)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	serve(b.t, l, &http.Server{Handler: h})
+}
+
+func TestUploadsPassThroughAsTheyCome(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	c := remote.New(b.claimed())
+	err := c.Upload(t.Context(), "/v1/update/root", strings.NewReader("x"), 1, nil)
+	if err == nil || !strings.Contains(err.Error(), "the update service does not answer") {
+		t.Errorf("without updated: got %v", err)
+	}
+
+	const size = 64 << 20
+	sum := sha256.New()
+	var heads []http.Header
+	b.updated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		heads = append(heads, r.Header)
+		if r.URL.Path != "/v1/update/root" || r.Method != "PUT" || r.ContentLength != size {
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprintf(w, `{"error":"%s %s of %d bytes is not what was announced"}`, r.Method, r.URL.Path, r.ContentLength)
+			return
+		}
+		n, err := io.Copy(sum, r.Body)
+		fmt.Fprintf(w, `{"n":%d,"err":%q}`, n, fmt.Sprint(err))
+	}))
+	var sent []int64
+	want := sha256.New()
+	if err := c.Upload(t.Context(), "/v1/update/root", io.TeeReader(&pattern{}, want), size, func(n int64) { sent = append(sent, n) }); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(sum.Sum(nil), want.Sum(nil)) {
+		t.Error("updated got something else")
+	}
+	if len(sent) < 10 || !slices.IsSorted(sent) || sent[len(sent)-1] != size {
+		t.Errorf("progress %v", sent)
+	}
+	// What is refused is refused before it is sent.
+	sent = nil
+	err = c.Upload(t.Context(), "/v1/update/kernel", &pattern{}, size, func(n int64) { sent = append(sent, n) })
+	if err == nil || err.Error() != fmt.Sprintf("PUT /v1/update/kernel of %d bytes is not what was announced", size) || len(sent) > 0 {
+		t.Errorf("got %v after %v", err, sent)
+	}
+	for _, h := range heads {
+		if h.Get("Bulkhead-Author") != "alex" || h.Get("Authorization") != "" {
+			t.Errorf("updated is told %v", h)
+		}
+	}
+}
+
+// pattern is an endless stream.
+type pattern struct{ n byte }
+
+func (p *pattern) Read(b []byte) (int, error) {
+	for i := range b {
+		p.n += 7
+		b[i] = p.n
+	}
+	return len(b), nil
+}
+
+func TestGokrazyProtocolPassesOnlyWhereItIsWanted(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	var got []string
+	b.updated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		got = append(got, r.Method+" "+r.URL.Path+" "+user+" "+r.Header.Get("Bulkhead-Author"))
+	}))
+	header := http.Header{"Bulkhead-Author": {"root"}}
+	header.Set("Authorization", "Basic Z29rcmF6eTpwdw==") // gokrazy:pw
+	try := func() (status []int) {
+		for _, call := range []string{"GET /update/features", "POST /reboot", "PUT /update/%2e%2e/reset"} {
+			method, path, _ := strings.Cut(call, " ")
+			resp, _ := b.raw(method, b.url("127.0.0.1")+path, "", header, "")
+			status = append(status, resp.StatusCode)
+		}
+		return status
+	}
+	if diff := cmp.Diff([]int{404, 404, 404}, try()); diff != "" {
+		t.Errorf("where it is off (-want +got):\n%s", diff)
+	}
+	c := conf1
+	c.Gokrazy = true
+	b.configure(c)
+	b.eventually("it is on", func() bool {
+		resp, _ := b.raw("GET", b.url("127.0.0.1")+"/update/features", "", header, "")
+		return resp.StatusCode == http.StatusOK
+	})
+	got = nil
+	if diff := cmp.Diff([]int{200, 200, 400}, try()); diff != "" {
+		t.Errorf("where it is on (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"GET /gokrazy/update/features gokrazy ", "POST /gokrazy/reboot gokrazy "}, got); diff != "" {
+		t.Errorf("updated was asked (-want +got):\n%s", diff)
+	}
+}
+
+func TestSigningKeyComesWithTheClaim(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	claim := func() (string, error) {
+		code, err := access.ParseCode(b.control("POST").Code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := remote.Look(t.Context(), b.url("127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, keyError, err := c.Redeem(t.Context(), code, "alex", []byte("a key"))
+		return keyError, err
+	}
+	keyError, err := claim()
+	if err != nil || !strings.Contains(keyError, "does not answer") {
+		t.Errorf("without updated: got %q, %v", keyError, err)
+	}
+	var got string
+	b.updated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		if got != "" {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"error":"there is a key already"}`)
+		}
+		got = r.Method + " " + r.URL.Path + " " + string(data)
+	}))
+	if keyError, err := claim(); err != nil || keyError != "" {
+		t.Errorf("got %q, %v", keyError, err)
+	}
+	if want := `POST /v1/keys {"key":"YSBrZXk=","name":"alex"}`; got != want {
+		t.Errorf("updated got %s, want %s", got, want)
+	}
+	if keyError, err := claim(); err != nil || keyError != "there is a key already" {
+		t.Errorf("the second: got %q, %v", keyError, err)
+	}
+}
+
+func TestDamagedStateIsNoReasonToStayAway(t *testing.T) {
+	b := newBox(t)
+	for _, name := range []string{"tokens.json", "identity.pem"} {
+		if err := os.WriteFile(filepath.Join(b.o.State, name), []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.start(conf1)
+	log := b.log.String()
+	if !strings.Contains(log, "the tokens are lost") || !strings.Contains(log, "the box's key is lost") {
+		t.Errorf("log:\n%s", log)
+	}
+	b.claimed()
+}
