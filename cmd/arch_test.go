@@ -50,7 +50,10 @@ var layers = map[string][]string{
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
-	"services/sock":     {},
+	// console asks netcfgd, as the CLI does, and the others by their sockets.
+	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft",
+		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock"},
+	"services/sock": {},
 
 	// access decides who gets in; it speaks with nobody.
 	"webui/access": {"services/file"},

@@ -1,0 +1,142 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/svcconf"
+)
+
+// connect returns the daemons behind their sockets.
+func connect(run, gokrazy string) daemons {
+	return daemons{
+		network:    netcfgd{api.NewClient(filepath.Join(run, api.SocketFile)), newClient("netcfgd", filepath.Join(run, api.SocketFile))},
+		updates:    updated{newClient("updated", filepath.Join(run, "updated.sock"))},
+		web:        webuid{newClient("webuid", filepath.Join(run, svcconf.Webuid.Name, "control.sock"))},
+		supervisor: supervised{newClient("gokrazy", gokrazy)},
+	}
+}
+
+type netcfgd struct {
+	*api.Client
+	client
+}
+
+func (n netcfgd) Undo(ctx context.Context, author string) (*api.Plan, error) {
+	var plan api.Plan
+	return &plan, n.call(ctx, http.MethodPost, "/v1/undo", map[string]string{"author": author}, &plan)
+}
+
+type updated struct{ client }
+
+func (u updated) Slots(ctx context.Context) (s slots, err error) {
+	return s, u.call(ctx, http.MethodGet, "/v1/update", nil, &s)
+}
+
+func (u updated) BootOther(ctx context.Context) error {
+	return u.call(ctx, http.MethodPost, "/v1/boot-other", nil, nil)
+}
+
+func (u updated) Reset(ctx context.Context) error {
+	return u.call(ctx, http.MethodPost, "/v1/reset", nil, nil)
+}
+
+type webuid struct{ client }
+
+func (w webuid) Claim(ctx context.Context) (c claim, err error) {
+	return c, w.call(ctx, http.MethodGet, "/v1/claim", nil, &c)
+}
+
+func (w webuid) NewCode(ctx context.Context) error {
+	return w.call(ctx, http.MethodPost, "/v1/claim", nil, nil)
+}
+
+type supervised struct{ client }
+
+func (s supervised) Services(ctx context.Context) ([]service, error) {
+	var status struct{ Services []service }
+	return status.Services, s.call(ctx, http.MethodGet, "/", nil, &status)
+}
+
+// Restart stops the services, unmounts /perm, and goes through the firmware: a kexec
+// would pass by the boot loader, which counts tries.
+func (s supervised) Restart(ctx context.Context) error {
+	return s.call(ctx, http.MethodPost, "/reboot?kexec=off", nil, nil)
+}
+
+// client speaks JSON over HTTP on a unix socket.
+type client struct {
+	name string
+	http *http.Client
+}
+
+func newClient(name, path string) client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return client{name, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 4 << 20
+
+// call asks for path, with the value in if it is not nil, and decodes the answer into
+// out if it is not nil.
+func (c client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.name+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json") // gokrazy has pages as well
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // the made-up address around it says nothing
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	answer := io.LimitReader(resp.Body, maxAnswer)
+	if resp.StatusCode/100 != 2 {
+		return refusal(resp.StatusCode, answer)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(answer).Decode(out); err != nil {
+		return fmt.Errorf("answers with what is not understood: %w", err)
+	}
+	return nil
+}
+
+// refusal is the error in an answer that is one.
+func refusal(status int, answer io.Reader) error {
+	var f struct {
+		Error   string       `json:"error"`
+		Refused *api.Refused `json:"refused"`
+	}
+	switch err := json.NewDecoder(answer).Decode(&f); {
+	case err != nil || f.Error == "" && f.Refused == nil:
+		return fmt.Errorf("answers with HTTP status %d", status)
+	case f.Refused != nil:
+		return f.Refused
+	}
+	return errors.New(f.Error)
+}

@@ -1,0 +1,88 @@
+package console
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"bulkhead/netcfg/api"
+)
+
+// What the tests, which stand outside, need of what is inside.
+type (
+	Slots    = slots
+	Slot     = slot
+	Outcome  = outcome
+	Claim    = claim
+	Service  = service
+	Size     = size
+	Terminal = terminal
+	World    = world
+)
+
+var (
+	Draw      = draw
+	Terminals = terminals
+	Printable = printable
+)
+
+func NewSize(cols, rows int) Size { return size{cols, rows} }
+
+// Answers is what the daemons answered: a value, an error, or not asked yet.
+type Answers struct {
+	Version     string
+	Status      *api.Status
+	StatusErr   error
+	Zones       []api.Zone
+	ZonesErr    error
+	Slots       *Slots
+	SlotsErr    error
+	Claim       *Claim
+	ClaimErr    error
+	Services    []Service
+	ServicesErr error
+}
+
+func (a Answers) World() *World {
+	w := &world{version: a.Version}
+	w.status = said[*api.Status]{a.Status, a.StatusErr, a.Status != nil || a.StatusErr != nil}
+	w.zones = said[[]api.Zone]{a.Zones, a.ZonesErr, a.Zones != nil || a.ZonesErr != nil}
+	w.services = said[[]service]{a.Services, a.ServicesErr, a.Services != nil || a.ServicesErr != nil}
+	if a.Slots != nil || a.SlotsErr != nil {
+		w.slots = said[slots]{err: a.SlotsErr, asked: true}
+	}
+	if a.Slots != nil {
+		w.slots.value = *a.Slots
+	}
+	if a.Claim != nil || a.ClaimErr != nil {
+		w.claim = said[claim]{err: a.ClaimErr, asked: true}
+	}
+	if a.Claim != nil {
+		w.claim.value = *a.Claim
+	}
+	return w
+}
+
+// Model is a session without a terminal.
+type Model struct{ m model }
+
+// Type presses keys and returns the titles of the tasks that were ordered.
+func (m *Model) Type(keys string, w *World, now time.Time) (ordered []string) {
+	for i := range len(keys) {
+		if do, _ := m.m.key(keys[i], w, now); do != nil {
+			ordered = append(ordered, do.title)
+		}
+	}
+	return ordered
+}
+
+func (m *Model) View(w *World, s Size) []string { return m.m.view(w, s) }
+func (m *Model) Done(words ...string)           { m.m.done(words) }
+func (m *Model) Wait(now time.Time) time.Time   { return m.m.wait(now) }
+func (m *Model) Home() bool                     { return m.m.page == home }
+
+// Serve runs a console on terminals that open opens.
+func Serve(ctx context.Context, log *slog.Logger, n network, u updates, w web, s supervisor, names []string, open func(string) (Terminal, error)) error {
+	c := &console{log: log, daemons: daemons{n, u, w, s}, board: newBoard("1"), open: open}
+	return c.serve(ctx, names)
+}
