@@ -6,7 +6,9 @@ package sock
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,7 +20,8 @@ import (
 // Listen opens a socket at path. Root and whoever runs this process get through, and
 // the users in allowed, all of whom are in group: by the socket's mode, and by what
 // the kernel says of the caller. A negative group means that there are no others. A
-// process that is not root cannot give the socket away and has it for itself.
+// process that is not root can name a group that it is in: a root without capabilities
+// comes in by that. It cannot give the socket to another, and has it for itself.
 //
 // A socket that a dead process left is replaced. The directory belongs to root or to
 // the process's own user: whoever else could write there could lead root astray.
@@ -49,10 +52,13 @@ func Listen(path string, group int, allowed ...int) (net.Listener, error) {
 
 // admit lets a group open the socket at path.
 func admit(path string, group int) error {
-	if group < 0 || os.Geteuid() != 0 {
+	if group < 0 {
 		return os.Chmod(path, 0o600)
 	}
-	if err := os.Chown(path, -1, group); err != nil {
+	switch err := os.Chown(path, -1, group); {
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return os.Chmod(path, 0o600)
+	case err != nil:
 		return err
 	}
 	return os.Chmod(path, 0o660)

@@ -98,6 +98,39 @@ func TestOnlyTheUsersNamedGetThrough(t *testing.T) {
 	}
 }
 
+func TestOwnGroupIsLetInByWhoIsNotRoot(t *testing.T) {
+	const id, other = 7106, 7105
+	ns := nstest.New(t) // for its threads, which are never used again
+	dir := directory(t)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for group, want := range map[int]uint32{id: unix.S_IFSOCK | 0o660, other: unix.S_IFSOCK | 0o600, -1: unix.S_IFSOCK | 0o600} {
+		path := filepath.Join(dir, fmt.Sprint("x", group))
+		nstest.Run(t, ns, func() {
+			for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} { // this thread's only
+				if _, _, errno := unix.RawSyscall(call, id, id, id); errno != 0 {
+					t.Error(errno)
+					return
+				}
+			}
+			l, err := sock.Listen(path, group)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.Close()
+		})
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode != want || st.Uid != id || st.Gid != id {
+			t.Errorf("for group %d the socket has mode %#o, user %d, group %d, want mode %#o", group, st.Mode, st.Uid, st.Gid, want)
+		}
+	}
+}
+
 // ask makes a request as a user and returns the answer's body, or "".
 func ask(t *testing.T, ns int, uid uintptr, path string) (body string) {
 	t.Helper()
