@@ -114,10 +114,13 @@ func (a *app) boxTime(ctx context.Context, v any) *time.Location {
 }
 
 func (a *app) printStatus(s *api.Status) error {
-	if s.Mode == api.Closed {
+	switch s.Mode {
+	case api.Setup:
+		fmt.Fprintf(a.out, "%s is in %s: nothing is forwarded\n  reason         %s\n", orDash(s.Name), a.paint(yellow, "SETUP"), s.Reason)
+	case api.Closed:
 		fmt.Fprintf(a.out, "%s is %s: nothing is forwarded, only admin zones reach the box\n  reason         %s\n",
 			orDash(s.Name), a.paint(red, "CLOSED"), s.Reason)
-	} else {
+	default:
 		fmt.Fprintf(a.out, "%s is %s\n", s.Name, a.paint(green, string(s.Mode)))
 	}
 	line := func(key, format string, args ...any) {

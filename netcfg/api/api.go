@@ -72,6 +72,7 @@ type Mode string
 // The modes.
 const (
 	Running Mode = "running" // the confirmed configuration is in force
+	Setup   Mode = "setup"   // there never was a configuration: as closed, and one port is an admin zone
 	Closed  Mode = "closed"  // nothing is forwarded; at most the admin zones reach the box
 )
 
@@ -80,7 +81,7 @@ type Status struct {
 	Name      string       `json:"name,omitempty"`     // of the box
 	Timezone  string       `json:"timezone,omitempty"` // in which people read times: system.timezone of the file
 	Mode      Mode         `json:"mode"`
-	Reason    string       `json:"reason,omitempty"` // why it is closed
+	Reason    string       `json:"reason,omitempty"` // why it is closed, or what to do in setup
 	Now       time.Time    `json:"now"`              // by which rules end: never before the latest time seen
 	Started   time.Time    `json:"started"`          // netcfgd
 	Confirmed *Confirmed   `json:"confirmed,omitempty"`

@@ -337,6 +337,35 @@ func TestFactsNameTheCards(t *testing.T) {
 	}
 }
 
+func TestFactsTellWhereACableIs(t *testing.T) {
+	k, ns := open(t)
+	carriers := func() string {
+		t.Helper()
+		links, _, err := k.Facts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for _, l := range links {
+			if l.Kind != "veth" {
+				t.Errorf("%s is of kind %q", l.Name, l.Kind)
+			}
+			if l.Carrier {
+				list = append(list, l.Name)
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	for _, tt := range []struct{ link, state, want string }{
+		{"eth0", "down", ""}, {"eth0", "up", ""}, {"eth1", "up", "eth0 eth1"}, {"eth0", "down", ""},
+	} {
+		nstest.Exec(t, ns, "ip", "link", "set", tt.link, tt.state)
+		if got := carriers(); got != tt.want {
+			t.Errorf("after %s is %s: carriers on %q, want %q", tt.link, tt.state, got, tt.want)
+		}
+	}
+}
+
 func TestSettingsOfTheNamespaceOnly(t *testing.T) {
 	k, _ := open(t)
 	other, _ := open(t)

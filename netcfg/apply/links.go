@@ -39,6 +39,7 @@ type link struct {
 	vlan    uint16
 	mtu     int
 	up      bool
+	carrier bool             // something is at the other end; false if not up
 	ether   bool             // ARPHRD_ETHER, which loopback is not
 	mac     net.HardwareAddr // in force
 	permMAC net.HardwareAddr // burnt in; nil if the driver does not tell
@@ -109,7 +110,9 @@ func decodeLink(data []byte) (link, error) {
 	l := link{
 		index: binary.NativeEndian.Uint32(data[4:]),
 		up:    binary.NativeEndian.Uint32(data[8:])&unix.IFF_UP != 0,
-		ether: binary.NativeEndian.Uint16(data[2:]) == unix.ARPHRD_ETHER,
+		// The kernel shows it for links that are up only.
+		carrier: binary.NativeEndian.Uint32(data[8:])&unix.IFF_LOWER_UP != 0,
+		ether:   binary.NativeEndian.Uint16(data[2:]) == unix.ARPHRD_ETHER,
 	}
 	ad, err := netlink.NewAttributeDecoder(data[unix.SizeofIfInfomsg:])
 	if err != nil {

@@ -140,7 +140,7 @@ func (k *Kernel) Facts() ([]facts.Link, facts.Kernel, error) {
 		if len(l.permMAC) > 0 {
 			mac = l.permMAC
 		}
-		list = append(list, facts.Link{Name: l.name, MAC: mac.String()})
+		list = append(list, facts.Link{Name: l.name, MAC: mac.String(), Kind: l.kind, Carrier: l.carrier})
 	}
 	return list, facts.Kernel{VLAN: k.hasVLAN()}, nil
 }

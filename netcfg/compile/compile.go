@@ -37,6 +37,9 @@ type Result struct {
 type Options struct {
 	// Closed keeps forwarding off whatever the rules say.
 	Closed bool
+	// AllPorts brings every port up, also those that nothing uses, so that a cable
+	// in them shows.
+	AllPorts bool
 }
 
 // Compile works out what follows from a configuration and the facts.
@@ -50,7 +53,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 		Now: f.Now, Uplink: c.uplink(), Resolvers: addresses(c.resolvers), Devices: f.Devices,
 	})
 	r := &Result{Policy: c.policy}
-	r.State.Links = c.compileLinks()
+	r.State.Links = c.compileLinks(o.AllPorts)
 	r.State.Addrs = c.compileAddrs()
 	r.State.Routes = c.compileRoutes()
 	r.State.Sysctls = c.compileSysctls(!o.Closed)

@@ -128,3 +128,23 @@ func TestRulesetOfAnEmptyConfigurationIsClosed(t *testing.T) {
 		t.Errorf("%d chains drop by policy, want 4:\n%s", n, text)
 	}
 }
+
+// TestUnusedPortsComeUpWhenAskedFor looks at a box with one zone and a port to spare.
+func TestUnusedPortsComeUpWhenAskedFor(t *testing.T) {
+	lan, spare := &model.Port{Name: "lan", MAC: model.MAC{2, 0, 0, 0, 0, 1}}, &model.Port{Name: "spare", MAC: model.MAC{2, 0, 0, 0, 0, 2}}
+	subnet := netip.MustParsePrefix("10.0.0.0/24")
+	cfg := &model.Config{Ports: []*model.Port{lan, spare}, Zones: []*model.Zone{{Name: "home", Port: lan, Subnet: subnet, Gateway: subnet.Addr().Next()}}}
+	home := state.Link{Name: "lan", Up: true, Alias: "bulkhead:zone home"}
+	for all, want := range map[bool][]state.Link{
+		false: {home},
+		true:  {home, {Name: "spare", Up: true, Alias: "bulkhead:port spare"}},
+	} {
+		got := compile.Options{AllPorts: all}.Compile(cfg, compile.Offline(cfg, now)).State
+		if diff := cmp.Diff(want, got.Links); diff != "" {
+			t.Errorf("all ports %t: links differ (-want +got):\n%s", all, diff)
+		}
+		if len(got.Addrs) != 1 {
+			t.Errorf("addresses %v", got.Addrs)
+		}
+	}
+}

@@ -15,8 +15,8 @@ import (
 const maxLinkName = 15
 
 // compileLinks finds or names a link for every zone and the uplink, and remembers
-// which is whose.
-func (c *compiler) compileLinks() []state.Link {
+// which is whose. With all, ports that nobody uses are brought up as well.
+func (c *compiler) compileLinks(all bool) []state.Link {
 	var links []state.Link
 	add := func(l state.Link) {
 		if !slices.ContainsFunc(links, func(o state.Link) bool { return o.Name == l.Name }) {
@@ -58,6 +58,11 @@ func (c *compiler) compileLinks() []state.Link {
 	}
 	for _, z := range zones {
 		place(z.Name, z.Port, z.VLAN, "zone "+z.Name, z.Admin)
+	}
+	for _, p := range c.cfg.Ports {
+		if link, ok := c.facts.LinkWithMAC(p.MAC.String()); ok && all {
+			add(state.Link{Name: link, Up: true, Alias: state.Alias("port "+p.Name, false)})
+		}
 	}
 	slices.SortFunc(links, func(a, b state.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return links

@@ -20,10 +20,13 @@ type Facts struct {
 	Devices  map[string]netip.Addr `json:"devices,omitempty"` // addresses of devices that the file gives none
 }
 
-// Link is a network card that the kernel shows.
+// Link is a network card that the kernel shows. Carrier says that it is up and a cable
+// with somebody at the other end is in it.
 type Link struct {
-	Name string `json:"name"`
-	MAC  string `json:"mac"` // lower case, colons
+	Name    string `json:"name"`
+	MAC     string `json:"mac"`            // lower case, colons
+	Kind    string `json:"kind,omitempty"` // of its driver, such as veth; "" for most hardware
+	Carrier bool   `json:"carrier,omitempty"`
 }
 
 // Provided says that the VLAN of a port is already separated outside the box and

@@ -38,7 +38,10 @@ func (r *Reconciler) publish() {
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
 		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
-	if t.closed != "" {
+	switch {
+	case t.setup:
+		v.status.Mode = api.Setup
+	case t.closed != "":
 		v.status.Mode = api.Closed
 	}
 	if out.result != nil {
@@ -72,6 +75,11 @@ func (r *Reconciler) announce() {
 	if reason == "" {
 		r.o.Log.Info("no longer closed")
 		fmt.Fprintln(r.o.Console, "bulkhead: running")
+		return
+	}
+	if r.target.setup {
+		r.o.Log.Info("setup", "reason", reason)
+		fmt.Fprintf(r.o.Console, "bulkhead: %s\n", reason)
 		return
 	}
 	r.o.Log.Error("closed", "reason", reason)

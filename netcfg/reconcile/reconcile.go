@@ -71,6 +71,7 @@ type Options struct {
 	Store     *txn.Store
 	NoState   error            // why nothing can be written to Store, as [txn.Open] said: nothing may be confirmed
 	Volatile  bool             // NoState goes further: Store is a stand-in that holds nothing and is gone after a reboot
+	Setup     bool             // let the owner in without a configuration, if there never was one: see [setup]
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger
@@ -89,6 +90,7 @@ type Reconciler struct {
 	noState   error   // why nothing may be confirmed
 	target    target  // what is in force, or meant to be
 	confirmed *target // the confirmed configuration, while it cannot be loaded and target is rescue
+	setup     setup
 	pins      map[string]netip.Addr
 	lease     leaseFile
 	leases    leasesFile

@@ -217,6 +217,7 @@ type box struct {
 	kernel     *fakeKernel
 	conntrack  *fakeConntrack
 	run, state string
+	setup      bool
 	skew       atomic.Int64 // nanoseconds by which the clock on the wall is ahead
 	file       chan struct{}
 	log        *slog.Logger
@@ -246,7 +247,7 @@ func (b *box) boot() {
 	b.file = make(chan struct{}, 1)
 	file := b.file
 	b.r = reconcile.New(reconcile.Options{
-		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Run: b.run,
+		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Setup: b.setup, Run: b.run,
 		Log: b.log, Console: &b.console,
 		Wall:      func() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) },
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },

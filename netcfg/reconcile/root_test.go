@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,25 +23,63 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/reconcile"
+	"bulkhead/services/dhcp"
+	"bulkhead/services/run"
+	"bulkhead/services/wan"
 )
 
-// asNetcfgd makes the test binary a netcfgd with the directory in the variable's
-// value, so that tests have a real process to kill.
-const asNetcfgd = "BULKHEAD_TEST_NETCFGD"
+// asDaemon makes the test binary the daemon in the variable's value, with the
+// directory in inDir's, so that tests have a real process to kill.
+const (
+	asDaemon = "BULKHEAD_TEST_DAEMON"
+	inDir    = "BULKHEAD_TEST_DIR"
+)
+
+// daemons are what the test binary can be.
+var daemons = map[string]func(context.Context, *slog.Logger, run.Dirs) error{
+	"netcfgd": func(ctx context.Context, log *slog.Logger, d run.Dirs) error {
+		return reconcile.Serve(ctx, log, reconcile.Paths{Run: d.Run, State: d.State})
+	},
+	"netcfgd -setup": func(ctx context.Context, log *slog.Logger, d run.Dirs) error {
+		return reconcile.Serve(ctx, log, reconcile.Paths{Run: d.Run, State: d.State, Setup: true})
+	},
+	"wand": wan.Serve,
+	"dhcpd": func(ctx context.Context, log *slog.Logger, d run.Dirs) error {
+		return dhcp.Serve(ctx, log, d.RunDir("dhcpd"), d.StateDir("dhcpd"))
+	},
+}
 
 func TestMain(m *testing.M) {
-	dir := os.Getenv(asNetcfgd)
-	if dir == "" {
+	serve, dir := daemons[os.Getenv(asDaemon)], os.Getenv(inDir)
+	if serve == nil {
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	err := reconcile.Serve(ctx, log, reconcile.Paths{Run: filepath.Join(dir, "run"), State: filepath.Join(dir, "state")})
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("svc", os.Getenv(asDaemon))
+	err := serve(ctx, log, run.Dirs{Run: filepath.Join(dir, "run"), State: filepath.Join(dir, "state")})
 	if !errors.Is(err, context.Canceled) {
 		log.Error("serve", "err", err)
 		os.Exit(1)
 	}
+}
+
+// words is what several daemons say.
+type words struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
 }
 
 // lab is a gateway with a real netcfgd, between an office and a room of gadgets.
@@ -49,7 +88,7 @@ type lab struct {
 	gw, office, gadgets int // namespaces
 	dir                 string
 	daemon              *exec.Cmd
-	log                 bytes.Buffer
+	log                 words
 	client              *api.Client
 }
 
@@ -82,19 +121,31 @@ func newLab(t *testing.T) *lab {
 // start starts netcfgd and waits until it answers after its first round.
 func (l *lab) start() {
 	l.t.Helper()
-	nstest.Run(l.t, l.gw, func() {
-		l.daemon = exec.Command(os.Args[0])
-		l.daemon.Env = append(os.Environ(), asNetcfgd+"="+l.dir)
-		l.daemon.Stderr = &l.log
-		if err := l.daemon.Start(); err != nil {
-			l.t.Error(err)
-		}
-	})
+	l.startAs("netcfgd")
+}
+
+func (l *lab) startAs(name string) {
+	l.t.Helper()
+	l.daemon = l.spawn(name)
 	l.t.Cleanup(func() { l.end(syscall.SIGKILL) })
 	l.eventually("netcfgd answers", func() bool {
 		_, err := l.client.Zones(l.t.Context())
 		return err == nil
 	})
+}
+
+// spawn starts a daemon in the gateway's namespace.
+func (l *lab) spawn(name string) (cmd *exec.Cmd) {
+	l.t.Helper()
+	nstest.Run(l.t, l.gw, func() {
+		cmd = exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asDaemon+"="+name, inDir+"="+l.dir)
+		cmd.Stderr = &l.log
+		if err := cmd.Start(); err != nil {
+			l.t.Error(err)
+		}
+	})
+	return cmd
 }
 
 func (l *lab) end(sig syscall.Signal) {
@@ -108,7 +159,7 @@ func (l *lab) end(sig syscall.Signal) {
 
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for range 500 {
+	for range 1500 { // half a minute
 		if ok() {
 			return
 		}

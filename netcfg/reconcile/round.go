@@ -91,6 +91,7 @@ func (r *Reconciler) attempt() *outcome {
 
 // learn gathers the facts and compiles the target with them.
 func (r *Reconciler) learn(out *outcome) {
+	r.arrange()
 	devices, err := r.pin(r.target.cfg)
 	if err != nil {
 		out.trouble("give devices an address: %w", err)
@@ -125,7 +126,7 @@ func (r *Reconciler) compile(t target, now time.Time, devices map[string]netip.A
 }
 
 func compileWith(t target, f facts.Facts) (result *compile.Result, err error) {
-	err = safely(func() { result = compile.Options{Closed: t.closed != ""}.Compile(t.cfg, f) })
+	err = safely(func() { result = compile.Options{Closed: t.closed != "", AllPorts: t.setup}.Compile(t.cfg, f) })
 	return result, err
 }
 
@@ -227,6 +228,9 @@ func (r *Reconciler) after(out *outcome) {
 		r.wakeIn(r.retry)
 	}
 	if d, ok := r.lease.left(); ok {
+		r.wakeIn(d)
+	}
+	if d, ok := r.setup.left(); ok && r.target.setup {
 		r.wakeIn(d)
 	}
 	r.announce()

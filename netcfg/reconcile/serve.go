@@ -28,6 +28,7 @@ import (
 type Paths struct {
 	Run      string // directory, gone after a reboot
 	State    string // directory, kept over reboots
+	Setup    bool   // let the owner in at a port while there never was a configuration
 	Provided string // file with a JSON list of [facts.Provided]; "": none
 	Console  string // is told why the box is closed; "": nobody is
 }
@@ -59,7 +60,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 
 	o := Options{
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
-		Console: console(p.Console), Wall: time.Now, WatchFile: file.Watch,
+		Setup: p.Setup, Console: console(p.Console), Wall: time.Now, WatchFile: file.Watch,
 	}
 	r, err := o.open(p, private)
 	if err != nil {

@@ -27,6 +27,7 @@ type target struct {
 	confirmed *api.Confirmed // the change that it came with, if known
 	warnings  diag.List
 	closed    string // why nothing is forwarded; "": the configuration is in force
+	setup     bool   // closed because there never was a configuration; cfg and closed follow the ports
 }
 
 // nothing is the configuration of a box that has none: no zones, everything closed.
@@ -71,6 +72,10 @@ func (r *Reconciler) load() {
 	if err := r.o.Store.Load(pinsFile, &r.pins); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.o.Log.Error("addresses given to devices are lost: they get new ones", "err", err)
 	}
+	if r.o.Setup && r.fresh() {
+		r.target = target{cfg: nothing(), closed: errNone.Error(), setup: true}
+		return
+	}
 	cfg, warnings, err := r.loadConfirmed()
 	if err != nil {
 		r.target = r.rescue(err.Error())
@@ -81,6 +86,15 @@ func (r *Reconciler) load() {
 		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
 	}
 }
+
+// fresh reports whether the box certainly never had a configuration. With any trace of
+// one, or a disk in doubt, it has an owner, whose way in is the rescue.
+func (r *Reconciler) fresh() bool {
+	var v any
+	return r.noState == nil && r.o.Store.Untouched() && errors.Is(r.o.Store.Load(rescueFile, &v), fs.ErrNotExist)
+}
+
+var errNone = errors.New("no configuration has been applied yet")
 
 // mend looks whether the state directory can be written by now.
 func (r *Reconciler) mend(out *outcome) {
@@ -102,7 +116,7 @@ func (r *Reconciler) loadConfirmed() (*model.Config, diag.List, error) {
 	}
 	data, err := r.o.Store.Confirmed()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, errors.New("no configuration has been applied yet")
+		return nil, nil, errNone
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("the confirmed configuration cannot be read: %w", err)

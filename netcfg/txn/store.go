@@ -72,6 +72,18 @@ func (s *Store) Settle() error {
 // if none was ever confirmed.
 func (s *Store) Confirmed() ([]byte, error) { return s.disk.Read(confirmedFile) }
 
+// Untouched reports whether nothing was ever confirmed, nor is anything staged. What
+// cannot be read may be a trace of it.
+func (s *Store) Untouched() bool {
+	for _, name := range []string{confirmedFile, stagedFile} {
+		if _, err := s.disk.Read(name); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	numbers, err := s.numbers()
+	return err == nil && len(numbers) == 0
+}
+
 // Stage makes c durable without making it boot.
 func (s *Store) Stage(c Change) error {
 	if err := s.settle(); err != nil {

@@ -90,6 +90,9 @@ func TestStoreKeepsTheLastFiftyChanges(t *testing.T) {
 	if _, err := s.Confirmed(); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("a new store: got %v, want an error wrapping fs.ErrNotExist", err)
 	}
+	if !s.Untouched() {
+		t.Error("a new store has been touched")
+	}
 	const changes = txn.HistoryLimit + 3
 	for n := range changes {
 		if err := commit(s, n+1); err != nil {
@@ -98,6 +101,9 @@ func TestStoreKeepsTheLastFiftyChanges(t *testing.T) {
 	}
 	if s, err = txn.Open(dir); err != nil { // as after a restart
 		t.Fatal(err)
+	}
+	if s.Untouched() {
+		t.Error("a store with a history is untouched")
 	}
 	got, err := s.Confirmed()
 	if err != nil || string(got) != fmt.Sprintf("config %d\n", changes) {
