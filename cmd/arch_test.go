@@ -50,9 +50,9 @@ var layers = map[string][]string{
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
-	// console asks netcfgd, as the CLI does, and the others by their sockets.
+	// console asks netcfgd, as the CLI does, and webuid who may come in.
 	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft",
-		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock"},
+		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access"},
 	"services/sock": {},
 
 	// access decides who gets in; it speaks with nobody.

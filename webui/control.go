@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/sock"
 	"bulkhead/webui/access"
 )
@@ -15,9 +16,9 @@ import (
 const ControlSocket = "control.sock"
 
 // serveControl answers the console until ctx ends. Root alone gets through: whoever
-// sees the screen owns the box.
+// sees the screen owns the box. The console has no capability, and is in our group.
 func (s *server) serveControl(ctx context.Context) error {
-	l, err := sock.Listen(filepath.Join(s.o.Run, ControlSocket), -1)
+	l, err := sock.Listen(filepath.Join(s.o.Run, ControlSocket), svcconf.Webuid.ID)
 	if err != nil {
 		return err
 	}

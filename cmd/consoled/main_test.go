@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/privdrop"
+	"bulkhead/webui/access"
 )
 
 // asConsoled makes the test binary consoled.
@@ -216,7 +218,7 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.serve(t, filepath.Join(dir, "control.sock"), svcconf.Webuid.ID, map[string]any{
-		"/v1/claim": map[string]any{"code": "4X7M-09QT-ZK3A-B1CD", "fingerprint": "AB:CD", "addresses": []string{"192.168.77.1"}},
+		"/v1/claim": access.State{Code: "4X7M-09QT-ZK3A-B1CD", Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
 	})
 	m.serve(t, filepath.Join(m.root, "run/gokrazy-http.sock"), 0, map[string]any{"/": map[string]any{"Services": []any{map[string]any{"Path": "/user/dnsd"}}}})
 	cmd := m.start(t)

@@ -14,6 +14,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/webui/access"
 )
 
 // connect returns the daemons behind their sockets.
@@ -52,8 +53,8 @@ func (u updated) Reset(ctx context.Context) error {
 
 type webuid struct{ client }
 
-func (w webuid) Claim(ctx context.Context) (c claim, err error) {
-	return c, w.call(ctx, http.MethodGet, "/v1/claim", nil, &c)
+func (w webuid) Claim(ctx context.Context) (s access.State, err error) {
+	return s, w.call(ctx, http.MethodGet, "/v1/claim", nil, &s)
 }
 
 func (w webuid) NewCode(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/webui/access"
 )
 
 // How often daemons are asked, and how long they may take.
@@ -65,7 +66,7 @@ func (b *board) watch(ctx context.Context, d daemons) {
 	g.Go(func() { follow(ctx, b, d.network.Status, func(w *world) *said[*api.Status] { return &w.status }) })
 	g.Go(func() { follow(ctx, b, d.network.Zones, func(w *world) *said[[]api.Zone] { return &w.zones }) })
 	g.Go(func() { follow(ctx, b, d.updates.Slots, func(w *world) *said[slots] { return &w.slots }) })
-	g.Go(func() { follow(ctx, b, d.web.Claim, func(w *world) *said[claim] { return &w.claim }) })
+	g.Go(func() { follow(ctx, b, d.web.Claim, func(w *world) *said[access.State] { return &w.claim }) })
 	g.Go(func() { follow(ctx, b, d.supervisor.Services, func(w *world) *said[[]service] { return &w.services }) })
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/webui/access"
 )
 
 // daemons are those that the console asks and orders. Each may be absent or hang.
@@ -32,7 +33,7 @@ type updates interface {
 
 // web is what the console needs of webuid.
 type web interface {
-	Claim(context.Context) (claim, error)
+	Claim(context.Context) (access.State, error)
 	NewCode(context.Context) error
 }
 
@@ -66,14 +67,6 @@ type outcome struct {
 	Time    time.Time `json:"time"`
 }
 
-// claim is what webuid says about who may come in.
-type claim struct {
-	Claimed     bool     `json:"claimed"`
-	Code        string   `json:"code"` // "": none is set
-	Fingerprint string   `json:"fingerprint"`
-	Addresses   []string `json:"addresses"`
-}
-
 // service is a program that gokrazy supervises.
 type service struct {
 	Path      string
@@ -97,6 +90,6 @@ type world struct {
 	status   said[*api.Status]
 	zones    said[[]api.Zone]
 	slots    said[slots]
-	claim    said[claim]
+	claim    said[access.State]
 	services said[[]service]
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/webui/access"
 )
 
 // What the tests, which stand outside, need of what is inside.
@@ -13,7 +14,6 @@ type (
 	Slots    = slots
 	Slot     = slot
 	Outcome  = outcome
-	Claim    = claim
 	Service  = service
 	Size     = size
 	Terminal = terminal
@@ -37,7 +37,7 @@ type Answers struct {
 	ZonesErr    error
 	Slots       *Slots
 	SlotsErr    error
-	Claim       *Claim
+	Claim       *access.State
 	ClaimErr    error
 	Services    []Service
 	ServicesErr error
@@ -55,7 +55,7 @@ func (a Answers) World() *World {
 		w.slots.value = *a.Slots
 	}
 	if a.Claim != nil || a.ClaimErr != nil {
-		w.claim = said[claim]{err: a.ClaimErr, asked: true}
+		w.claim = said[access.State]{err: a.ClaimErr, asked: true}
 	}
 	if a.Claim != nil {
 		w.claim.value = *a.Claim

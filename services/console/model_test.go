@@ -17,6 +17,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/facts"
 	"bulkhead/services/console"
+	"bulkhead/webui/access"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -26,7 +27,7 @@ var (
 	standard = console.NewSize(80, 24)
 )
 
-const fingerprint = "SHA256:9F:3A:51:0C:77:E2:1B:D4:88:09:AE:6F:C3:45:12:F0:2D:BB:96:E8:5A:70:14:CD:3F:81:A6:29:DE:07:64:B5"
+var fingerprint = access.Fingerprint{0x9f, 0x3a, 0x51, 0x0c, 0x77, 0xe2, 31: 0xb5}
 
 // unclaimed is a box that was just switched on for the first time.
 func unclaimed() console.Answers {
@@ -36,7 +37,7 @@ func unclaimed() console.Answers {
 		Zones: []api.Zone{{Name: "management", Port: "enp1s0", Link: "enp1s0", Subnet: netip.MustParsePrefix("192.168.77.0/24"),
 			Gateway: netip.MustParseAddr("192.168.77.1"), Admin: true, DHCP: true}},
 		Slots: &console.Slots{Slot: "a", Version: "2026.11.27-abcdef0"},
-		Claim: &console.Claim{Code: "4X7M-09QT-ZK3A-B1CD", Fingerprint: fingerprint, Addresses: []string{"192.168.77.1"}},
+		Claim: &access.State{Code: "4X7M-09QT-ZK3A-B1CD", Fingerprint: fingerprint, Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
 	}
 }
 
@@ -61,7 +62,7 @@ func running() console.Answers {
 		},
 		Slots: &console.Slots{Slot: "a", Version: "2026.11.27-abcdef0", Other: &console.Slot{Version: "2026.10.02-1234567", State: "good"},
 			Last: &console.Outcome{Outcome: "kept", Version: "2026.11.27-abcdef0", Time: now.Add(-time.Hour)}},
-		Claim: &console.Claim{Claimed: true, Fingerprint: fingerprint},
+		Claim: &access.State{Claimed: true, Fingerprint: fingerprint},
 		Services: []console.Service{
 			{Path: "/user/consoled", StartTime: now.Add(-time.Hour)}, {Path: "/user/dhcpd", StartTime: now.Add(-time.Hour)},
 			{Path: "/user/dnsd", StartTime: now.Add(-3 * time.Minute)}, {Path: "/user/netcfgd", StartTime: now.Add(-time.Hour)},

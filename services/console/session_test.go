@@ -14,6 +14,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/services/console"
+	"bulkhead/webui/access"
 )
 
 // box is all daemons at once. hangs is what does not answer.
@@ -56,7 +57,7 @@ func (b *box) Zones(ctx context.Context) ([]api.Zone, error) {
 func (b *box) Slots(ctx context.Context) (console.Slots, error) {
 	return *b.answers.Slots, b.ask(ctx, "slots")
 }
-func (b *box) Claim(ctx context.Context) (console.Claim, error) {
+func (b *box) Claim(ctx context.Context) (access.State, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return *b.answers.Claim, ctx.Err()

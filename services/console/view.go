@@ -137,7 +137,7 @@ func homePage(t *text, w *world) {
 	case !w.claim.ok():
 		t.field("Certificate", missing("webuid", w.claim.asked, w.claim.err))
 	default:
-		t.field("Certificate", orNone(w.claim.value.Fingerprint))
+		t.field("Certificate", w.claim.value.Fingerprint.String())
 	}
 	if w.status.ok() {
 		t.field("Uplink", uplink(w.status.value))
@@ -205,7 +205,7 @@ func manage(t *text, w *world) {
 		return
 	}
 	if list := w.claim.value.Addresses; len(list) > 0 {
-		t.field(name, "https://"+list[0]+"/")
+		t.field(name, fmt.Sprintf("https://%s/", list[0]))
 	} else if w.zones.ok() {
 		t.field(name, "no address")
 	}
@@ -234,7 +234,7 @@ func claiming(t *text, w *world) {
 	}
 	where, address := "a management zone", "ADDRESS"
 	if len(c.Addresses) > 0 {
-		address = c.Addresses[0]
+		address = c.Addresses[0].String()
 	}
 	for _, z := range admins(w) {
 		if z.Link != "" {
