@@ -8,7 +8,18 @@ type Table struct {
 	Name     string
 	Counters []string // named counters; their values outlive a reload
 	Sets     []Set    // in an order in which none refers to a later chain by mistake: sets first, chains after
-	Chains   []Chain
+	// Flowtables come with counters: what takes the short way counts for its connection.
+	Flowtables []Flowtable
+	Chains     []Chain
+}
+
+// Flowtable is a short way for packets of known connections, from where a device
+// receives them to where they leave, past all chains. [Offload] puts connections into
+// it. Its devices must exist when it is loaded; one that is removed afterwards leaves
+// it by itself. See Documentation/networking/nf_flowtable.rst of the kernel.
+type Flowtable struct {
+	Name    string
+	Devices []string // sorted; packets of VLANs on a device are its own
 }
 
 // Set is a set, or with Data a map, of concatenated fields.
@@ -177,6 +188,10 @@ type DNAT struct {
 // in nat chains at postrouting.
 type Masquerade struct{}
 
+// Offload puts the packet's connection into a flowtable. If that cannot be, as for
+// most packets that are neither TCP nor UDP, the rule ends. Only at forward.
+type Offload struct{ Flowtable string }
+
 // Verdict ends the rule and says how to go on.
 type Verdict struct {
 	Code  Code
@@ -206,6 +221,7 @@ func (Limit) stmt()       {}
 func (Log) stmt()         {}
 func (DNAT) stmt()        {}
 func (Masquerade) stmt()  {}
+func (Offload) stmt()     {}
 func (Verdict) stmt()     {}
 
 // OrderedChains returns the chains in the order in which they are printed and

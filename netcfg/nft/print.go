@@ -31,8 +31,12 @@ func (t *Table) String() string {
 		p.separate(i > 0 || len(t.Counters) > 0)
 		p.set(&t.Sets[i])
 	}
-	for i, c := range t.OrderedChains() {
+	for i := range t.Flowtables {
 		p.separate(i > 0 || len(t.Counters)+len(t.Sets) > 0)
+		p.flowtable(&t.Flowtables[i])
+	}
+	for i, c := range t.OrderedChains() {
+		p.separate(i > 0 || len(t.Counters)+len(t.Sets)+len(t.Flowtables) > 0)
 		p.chain(c)
 	}
 	p.printf("}\n")
@@ -82,6 +86,11 @@ func (p *printer) chain(c *Chain) {
 		p.printf("\t\t%s\n", r)
 	}
 	p.printf("\t}\n")
+}
+
+func (p *printer) flowtable(f *Flowtable) {
+	p.printf("\tflowtable %s {\n\t\thook ingress priority filter\n\t\tdevices = { %s }\n\t\tcounter\n\t}\n",
+		f.Name, strings.Join(f.Devices, ", "))
 }
 
 // priority prints a priority as nft does: relative to the name of a standard
@@ -313,6 +322,8 @@ func (p *rulePrinter) stmt(s Stmt) {
 		p.add("dnat ip to %s map @%s", p.fields(s.Fields), s.Map)
 	case Masquerade:
 		p.add("masquerade")
+	case Offload:
+		p.add("flow add @%s", s.Flowtable)
 	case Verdict:
 		p.add("%s", s)
 	default:

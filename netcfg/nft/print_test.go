@@ -18,9 +18,15 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestPrintsEverything shows a person, and a machine without nft, what is printed of
 // each statement, comparison and shape of set.
-func TestPrintsEverything(t *testing.T) {
-	const file = "testdata/everything.nft"
-	got := nfttest.Everything().String()
+func TestPrintsEverything(t *testing.T) { golden(t, "testdata/everything.nft", nfttest.Everything()) }
+
+// TestPrintsFlowtables does it with what not every kernel has. That nft agrees is
+// checked in a virtual machine: see images/kernel.
+func TestPrintsFlowtables(t *testing.T) { golden(t, "testdata/flowtable.nft", offloading()) }
+
+func golden(t *testing.T, file string, table *nft.Table) {
+	t.Helper()
+	got := table.String()
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

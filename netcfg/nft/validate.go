@@ -23,9 +23,10 @@ const (
 // accept. Loops of jumps it leaves to the kernel.
 func (t *Table) Validate() error {
 	v := &validator{
-		sets:     make(map[string]*Set),
-		chains:   make(map[string]*Chain),
-		counters: make(map[string]bool),
+		sets:       make(map[string]*Set),
+		chains:     make(map[string]*Chain),
+		counters:   make(map[string]bool),
+		flowtables: make(map[string]bool),
 	}
 	v.name("table", t.Name)
 	for _, c := range t.Counters {
@@ -43,6 +44,13 @@ func (t *Table) Validate() error {
 		v.sets[s.Name] = s
 		v.name("set", s.Name)
 	}
+	for _, f := range t.Flowtables {
+		if v.flowtables[f.Name] {
+			v.errorf("flowtable %s is there twice", f.Name)
+		}
+		v.flowtables[f.Name] = true
+		v.name("flowtable", f.Name)
+	}
 	for i := range t.Chains {
 		c := &t.Chains[i]
 		if v.chains[c.Name] != nil {
@@ -55,6 +63,10 @@ func (t *Table) Validate() error {
 		v.where = "set " + t.Sets[i].Name
 		v.set(&t.Sets[i])
 	}
+	for _, f := range t.Flowtables {
+		v.where = "flowtable " + f.Name
+		v.flowtable(f)
+	}
 	for i := range t.Chains {
 		v.chain(&t.Chains[i])
 	}
@@ -62,11 +74,12 @@ func (t *Table) Validate() error {
 }
 
 type validator struct {
-	where    string
-	errs     []error
-	sets     map[string]*Set
-	chains   map[string]*Chain
-	counters map[string]bool
+	where      string
+	errs       []error
+	sets       map[string]*Set
+	chains     map[string]*Chain
+	counters   map[string]bool
+	flowtables map[string]bool
 }
 
 // maxErrors keeps a table that is wrong throughout from filling the memory.
@@ -95,7 +108,7 @@ func (v *validator) name(kind, name string) {
 }
 
 // Reserved reports whether nft 1.0.6 takes the word for one of its language, at some
-// place where the name of a chain, set or counter stands.
+// place where the name of a chain, set, counter or flowtable stands.
 func Reserved(word string) bool { return slices.Contains(reserved, word) }
 
 // reserved was found by trying every word in libnftables.
@@ -106,7 +119,7 @@ var reserved = strings.Fields(`
 	gc-interval ge goto gt handle hbh hook hour ibriport ibrname icmp icmpv6 igmp iif iifgroup
 	iifname iiftype import include index inet insert interval ip ip6 ipsec jhash jump le limit list
 	ll log lshift lt map mark masquerade meta meter mh missing monitor nat ne netdev nftrace nh not
-	notrack numgen obriport obrname oif oifgroup oifname oiftype or osf packets pkttype policy
+	notrack numgen obriport obrname offload oif oifgroup oifname oiftype or osf packets pkttype policy
 	position priority queue quota random redefine redirect reject rename replace reset return rshift
 	rt rt0 rt2 rtclassid rule ruleset sctp secmark set size skgid skuid snat socket srh symhash
 	synproxy table tcp th timeout tproxy type typeof udp udplite undefine update vlan vmap xor xt`)
@@ -202,10 +215,26 @@ func (v *validator) value(t Type, x Value) {
 		return
 	}
 	if t == IfName {
-		name := strings.TrimRight(string(x), "\x00")
-		bad := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"*\/`, r) }
-		if name == "" || len(name) > 15 || strings.ContainsFunc(name, bad) {
-			v.errorf("%q is no name of an interface", name)
+		v.link(strings.TrimRight(string(x), "\x00"))
+	}
+}
+
+func (v *validator) link(name string) {
+	bad := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"*\/`, r) }
+	if name == "" || len(name) > 15 || strings.ContainsFunc(name, bad) {
+		v.errorf("%q is no name of an interface", name)
+	}
+}
+
+// flowtable checks a flowtable. That its devices are there, only the kernel knows.
+func (v *validator) flowtable(f Flowtable) {
+	if len(f.Devices) == 0 {
+		v.errorf("no device")
+	}
+	for i, d := range f.Devices {
+		v.link(d)
+		if i > 0 && f.Devices[i-1] >= d {
+			v.errorf("devices %s and %s are the same or not in order", f.Devices[i-1], d)
 		}
 	}
 }
@@ -384,6 +413,13 @@ func (v *validator) stmt(c *Chain, k *known, s Stmt) {
 	case Masquerade:
 		v.nat(c, "postrouting")
 		k.done = "masquerade"
+	case Offload:
+		if h := c.Hook; h != nil && h.Hook != "forward" {
+			v.errorf("connections can be offloaded at forward only")
+		}
+		if !v.flowtables[s.Flowtable] {
+			v.errorf("there is no flowtable %s", s.Flowtable)
+		}
 	case Verdict:
 		v.verdict(s)
 		k.done = "a verdict"

@@ -1,6 +1,7 @@
 package nft_test
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -11,6 +12,39 @@ import (
 func TestEverythingIsValid(t *testing.T) {
 	if err := nfttest.Everything().Validate(); err != nil {
 		t.Error(err)
+	}
+	if err := offloading().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func offloading() *nft.Table {
+	t := &nft.Table{Name: "bulkhead", Counters: []string{"passed"}}
+	nfttest.Offloading(rand.New(rand.NewPCG(0, 0)), t, "eth0", "eth1")
+	return t
+}
+
+func TestValidateFindsWrongFlowtables(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*nft.Table)
+		want  string
+	}{
+		{"twice", func(t *nft.Table) { t.Flowtables = append(t.Flowtables, t.Flowtables[0]) }, "flowtable fastpath is there twice"},
+		{"reserved name", func(t *nft.Table) { t.Flowtables[0].Name = "offload" }, "flowtable offload: the name is a word"},
+		{"no device", func(t *nft.Table) { t.Flowtables[0].Devices = nil }, "flowtable fastpath: no device"},
+		{"a device twice", func(t *nft.Table) { t.Flowtables[0].Devices[0] = "eth1" }, "devices eth1 and eth1 are the same"},
+		{"no name of a device", func(t *nft.Table) { t.Flowtables[0].Devices[0] = "" }, "is no name of an interface"},
+		{"unknown", func(t *nft.Table) { t.Flowtables = nil }, "there is no flowtable fastpath"},
+		{"at another hook", func(t *nft.Table) { t.Chains[0].Hook.Hook = "input" }, "at forward only"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			table := offloading()
+			tt.spoil(table)
+			if err := table.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
 	}
 }
 
