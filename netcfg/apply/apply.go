@@ -41,6 +41,7 @@ type Kernel struct {
 	netns     int // our own descriptor of the namespace; 0: that of the process
 	nl        *netlink.Conn
 	rules     rulesets
+	flowtable bool // the kernel knows them
 	statefile string
 
 	mu     sync.Mutex // held while changing anything
@@ -80,7 +81,7 @@ func (k *Kernel) open() error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	k.rules = rules
+	k.rules, k.flowtable = rules, rules.HasFlowtable()
 	data, err := os.ReadFile(k.statefile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

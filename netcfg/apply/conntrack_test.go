@@ -20,6 +20,7 @@ func tracked(t testing.TB) (*apply.Conntrack, int) {
 	t.Helper()
 	ns := nstest.New(t)
 	nstest.Exec(t, ns, "ip", "link", "set", "lo", "up")
+	nstest.Exec(t, ns, "sh", "-c", "echo 1 >/proc/sys/net/netfilter/nf_conntrack_acct")
 	nstest.ExecInput(t, ns, `table inet theirs {
 		set open { type inet_service; flags dynamic; }
 		chain input {
@@ -162,6 +163,7 @@ func TestConnectionsAreReadAsTheyAre(t *testing.T) {
 		Orig:  apply.Tuple{Src: lo, Dst: lo, Proto: 17, SrcPort: client, DstPort: e.port},
 		Reply: apply.Tuple{Src: lo, Dst: lo, Proto: 17, SrcPort: e.port, DstPort: client},
 		Mark:  7, Status: got.Status, ID: got.ID,
+		OrigCount: got.OrigCount, ReplyCount: got.ReplyCount,
 	}
 	if got != want || got.Status == 0 || got.ID == 0 {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -19,6 +19,9 @@ type Conn struct {
 	Status uint32 // IPS_* of include/uapi/linux/netfilter/nf_conntrack_common.h
 	ID     uint32 // a hash of what the kernel keeps it in; a later connection mostly has another
 	Zone   uint16 // conntrack's own notion of zones; 0 unless somebody uses them
+
+	// How much went each way, if the setting nf_conntrack_acct was on from its beginning.
+	OrigCount, ReplyCount Counter
 }
 
 // Tuple is one direction of a connection. Ports are 0 for protocols that have
@@ -37,6 +40,8 @@ const (
 	ctaTupleReply = 2
 	ctaStatus     = 3
 	ctaMark       = 8
+	ctaCountOrig  = 9
+	ctaCountReply = 10
 	ctaID         = 12
 	ctaZone       = 18
 
@@ -45,6 +50,9 @@ const (
 
 	ctaIPv4Src = 1
 	ctaIPv4Dst = 2
+
+	ctaCountPackets = 1
+	ctaCountBytes   = 2
 
 	ctaProtoNum  = 1
 	ctaSrcPort   = 2
@@ -96,6 +104,10 @@ func decodeConn(data []byte) (Conn, error) {
 			c.Status, err = be32(val)
 		case ctaMark:
 			c.Mark, err = be32(val)
+		case ctaCountOrig:
+			err = eachAttr(val, c.OrigCount.decode)
+		case ctaCountReply:
+			err = eachAttr(val, c.ReplyCount.decode)
 		case ctaID:
 			c.ID, err = be32(val)
 		case ctaZone:
@@ -156,11 +168,28 @@ func (t *Tuple) decodeProto(typ uint16, val []byte) (err error) {
 	return err
 }
 
+func (c *Counter) decode(typ uint16, val []byte) (err error) {
+	switch typ {
+	case ctaCountPackets:
+		c.Packets, err = be64(val)
+	case ctaCountBytes:
+		c.Bytes, err = be64(val)
+	}
+	return err
+}
+
 func addr4(b []byte) (netip.Addr, error) {
 	if len(b) != 4 {
 		return netip.Addr{}, errAttr
 	}
 	return netip.AddrFrom4([4]byte(b)), nil
+}
+
+func be64(b []byte) (uint64, error) {
+	if len(b) != 8 {
+		return 0, errAttr
+	}
+	return binary.BigEndian.Uint64(b), nil
 }
 
 func be32(b []byte) (uint32, error) {

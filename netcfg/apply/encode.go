@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,6 +89,9 @@ func (e *encoder) content(t *nft.Table, present map[string]bool) error {
 		e.sets[t.Sets[i].Name] = &t.Sets[i]
 		e.set(&t.Sets[i])
 	}
+	for _, f := range t.Flowtables {
+		e.flowtable(f)
+	}
 	// All chains come before what jumps to them: rules and elements.
 	for _, c := range t.OrderedChains() {
 		if !present[c.Name] {
@@ -129,6 +133,24 @@ func (e *encoder) counter(name string) {
 		a.bytes(unix.NFTA_COUNTER_PACKETS, make([]byte, 8))
 	})
 	e.add(unix.NFT_MSG_NEWOBJ, unix.NLM_F_CREATE, a, "counter %s", name)
+}
+
+// flowtable adds a flowtable, empty.
+func (e *encoder) flowtable(f nft.Flowtable) {
+	var a attrs
+	a.string(nftaFlowtableTable, e.table)
+	a.string(nftaFlowtableName, f.Name)
+	a.nest(nftaFlowtableHook, func() {
+		a.uint32(nftaFlowtableHookNum, nfNetdevIngress)
+		a.uint32(nftaFlowtableHookPriority, 0)
+		a.nest(nftaFlowtableHookDevs, func() {
+			for _, d := range f.Devices {
+				a.string(nftaDeviceName, d)
+			}
+		})
+	})
+	a.uint32(nftaFlowtableFlags, nftFlowtableCounter)
+	e.add(unix.NFT_MSG_NEWFLOWTABLE, unix.NLM_F_CREATE, a, "flowtable %s over %s", f.Name, strings.Join(f.Devices, ", "))
 }
 
 func (e *encoder) chain(c *nft.Chain) {

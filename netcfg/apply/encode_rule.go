@@ -104,6 +104,8 @@ func (e *ruleEncoder) stmt(s nft.Stmt) error {
 		return err
 	case nft.Masquerade:
 		e.add(&expr.Masq{})
+	case nft.Offload:
+		e.add(&expr.FlowOffload{Name: s.Flowtable})
 	case nft.Verdict:
 		e.add(&expr.Verdict{Kind: verdictKinds[s.Code], Chain: s.Chain})
 	default:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/nft"
+	"bulkhead/netcfg/nft/nfttest"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/state"
@@ -310,6 +312,28 @@ func TestVLANNeedsKernelSupport(t *testing.T) {
 	}
 	if got := nstest.Exec(t, ns, "ip", "-br", "link"); strings.Contains(got, "trunk") {
 		t.Errorf("left behind:\n%s", got)
+	}
+}
+
+// TestFlowtableIsFoundOut asks the kernel and holds the answer against what happens if
+// one is loaded. The question leaves no trace.
+func TestFlowtableIsFoundOut(t *testing.T) {
+	k, ns := open(t)
+	_, can, err := k.Facts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := nstest.Exec(t, ns, "nft", "list", "ruleset"); got != "" {
+		t.Errorf("left behind:\n%s", got)
+	}
+	table := table()
+	nfttest.Offloading(rand.New(rand.NewPCG(0, 0)), table, "eth0", "eth1")
+	err = k.Do(step(plan.LoadRuleset{To: state.Ruleset{Table: table, Digest: table.Digest()}}))
+	switch {
+	case can.Flowtable && err != nil:
+		t.Error(err)
+	case !can.Flowtable && !errors.Is(err, unix.ENOENT):
+		t.Errorf("got %v, want ENOENT for a kernel without flowtables", err)
 	}
 }
 

@@ -29,6 +29,7 @@ type Rulesets struct {
 	// generation number; while it stays, so does what was seen.
 	seen       bool
 	generation uint32
+	flowtables string // which can change without a new generation
 	digest     string // of the kernel's objects; "": no table
 
 	loaded     *nft.Table // what this process has loaded last, with
@@ -153,7 +154,13 @@ func (r *Rulesets) look(expected func(digest string, elements int) bool) (genera
 	doubtful := ""
 	for range loadAttempts {
 		before, err := r.nl.generation()
-		if err != nil || r.seen && before == r.generation {
+		if err != nil {
+			return 0, err
+		}
+		// A device that is removed leaves its flowtable, and the generation stays:
+		// net/netfilter/nf_tables_api.c, nf_tables_flowtable_event.
+		flowtables, err := r.nl.flowtables(r.table)
+		if err != nil || r.seen && before == r.generation && flowtables == r.flowtables {
 			return before, err
 		}
 		digest, elements, dumpErr := r.nl.digest(r.table)
@@ -169,7 +176,7 @@ func (r *Rulesets) look(expected func(digest string, elements int) bool) (genera
 			return 0, dumpErr
 		}
 		if digest == "" || digest == doubtful || expected(digest, elements) {
-			r.seen, r.generation, r.digest = true, after, digest
+			r.seen, r.generation, r.flowtables, r.digest = true, after, flowtables, digest
 			return after, nil
 		}
 		doubtful = digest
@@ -222,6 +229,18 @@ func (r *Rulesets) Counters() (map[string]Counter, error) {
 		return nil, fmt.Errorf("read counters of table %s: %w", r.table, err)
 	}
 	return counters, nil
+}
+
+// HasFlowtable reports whether the kernel knows flowtables and how connections get
+// into them. It has one tried out, and taken back: nothing is changed.
+func (r *Rulesets) HasFlowtable() bool {
+	const probe = "bulkhead-probe"
+	e := &encoder{table: probe}
+	e.out = append(e.out, encodeTable(probe))
+	e.flowtable(nft.Flowtable{Name: probe})
+	e.chain(&nft.Chain{Name: probe})
+	err := e.rule(probe, 0, nft.Rule{Stmts: []nft.Stmt{nft.Offload{Flowtable: probe}}})
+	return err == nil && r.nl.check(e.out) == nil
 }
 
 func (r *Rulesets) remove() error {

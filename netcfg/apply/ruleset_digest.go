@@ -17,18 +17,25 @@ import (
 
 // Attributes that package unix does not have.
 const (
-	nftaTableHandle     = 4
-	nftaChainFlags      = 10
-	nftaChainUserdata   = 12
-	nftaSetHandle       = 16
-	nftaSetType         = 19 // which of its implementations the kernel chose; those after it are no less its own
-	nftaSetElemPad      = 8
-	nftaObjHandle       = 6
-	nftaObjUserdata     = 8
-	nftaFlowtableTable  = 1
-	nftaFlowtableName   = 2
-	nftaFlowtableUse    = 4
-	nftaFlowtableHandle = 5
+	nftaTableHandle   = 4
+	nftaChainFlags    = 10
+	nftaChainUserdata = 12
+	nftaSetHandle     = 16
+	nftaSetType       = 19 // which of its implementations the kernel chose; those after it are no less its own
+	nftaSetElemPad    = 8
+	nftaObjHandle     = 6
+	nftaObjUserdata   = 8
+
+	nftaFlowtableTable        = 1
+	nftaFlowtableName         = 2
+	nftaFlowtableHook         = 3
+	nftaFlowtableUse          = 4
+	nftaFlowtableHandle       = 5
+	nftaFlowtableFlags        = 7
+	nftaFlowtableHookNum      = 1
+	nftaFlowtableHookPriority = 2
+	nftaFlowtableHookDevs     = 3
+	nftaDeviceName            = 1
 )
 
 // volatile are the attributes, per kind of message, that change without anybody

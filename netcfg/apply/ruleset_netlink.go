@@ -35,7 +35,10 @@ const (
 	nftChainBase    = 0x1 // enum nft_chain_flags; the only one of chains of ours
 	nftChainBinding = 0x4 // the chain is part of a rule
 	sizeofNfGenMsg  = 4   // struct nfgenmsg
-	sizeofErrno     = 4   // at the start of struct nlmsgerr
+
+	nfNetdevIngress     = 0 // enum nf_dev_hooks
+	nftFlowtableCounter = 2 // enum nft_flowtable_flags: packets count for their connection
+	sizeofErrno         = 4 // at the start of struct nlmsgerr
 )
 
 // nfnetlink speaks the kernel's language for tables of family inet.
@@ -73,6 +76,16 @@ func nfgenmsg(family uint8, resource uint16) []byte {
 // The error for a command names the command and wraps the errno. It wraps
 // [fs.ErrPermission] without CAP_NET_ADMIN.
 func (n *nfnetlink) commit(batch []command, generation uint32) error {
+	return n.transact(batch, generation, true)
+}
+
+// check has the kernel try all commands and take them back. It returns what commit
+// would have.
+func (n *nfnetlink) check(batch []command) error { return n.transact(batch, 0, false) }
+
+// transact sends a transaction. One that does not end is taken back: nfnetlink_rcv_batch
+// in net/netfilter/nfnetlink.c.
+func (n *nfnetlink) transact(batch []command, generation uint32, end bool) error {
 	msgs := make([]netlink.Message, 0, len(batch)+2)
 	begin := netlink.Message{
 		Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request},
@@ -95,10 +108,12 @@ func (n *nfnetlink) commit(batch []command, generation uint32) error {
 	// One acknowledgement, of the last command, will do: a command that is refused
 	// is reported anyway, and one that is not comes to force with all others.
 	msgs[len(msgs)-1].Header.Flags |= netlink.Acknowledge
-	msgs = append(msgs, netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request},
-		Data:   nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES),
-	})
+	if end {
+		msgs = append(msgs, netlink.Message{
+			Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request},
+			Data:   nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES),
+		})
+	}
 
 	// A socket of its own: replies that nobody waits for go away with it.
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
@@ -342,6 +357,22 @@ func (c *contents) addSet(o object) {
 	if o.uint32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS == 0 { // others go with their rule
 		c.sets = append(c.sets, o.string(unix.NFTA_SET_NAME))
 	}
+}
+
+// flowtables returns all that the kernel says of a table's flowtables and that stays
+// as it is while nobody touches them or their devices.
+func (n *nfnetlink) flowtables(table string) (string, error) {
+	msgs, err := n.list(unix.NFT_MSG_GETFLOWTABLE, table, nil)
+	if err != nil {
+		return "", fmt.Errorf("read flowtables: %w", err)
+	}
+	var all []byte
+	for _, m := range msgs {
+		if decodeObject(payload(m)).string(nftaFlowtableTable) == table {
+			all = append(all, canonical(unix.NFT_MSG_GETFLOWTABLE, payload(m))...)
+		}
+	}
+	return string(all), nil
 }
 
 // counters returns the values of the counters in a table.

@@ -39,7 +39,8 @@ type Provided struct {
 
 // Kernel is what the running kernel can do.
 type Kernel struct {
-	VLAN bool `json:"vlan"` // CONFIG_VLAN_8021Q
+	VLAN      bool `json:"vlan"`                // CONFIG_VLAN_8021Q
+	Flowtable bool `json:"flowtable,omitempty"` // CONFIG_NFT_FLOW_OFFLOAD, CONFIG_NF_FLOW_TABLE_INET
 }
 
 // Lease is what the uplink was given, by DHCP or by the configuration.
