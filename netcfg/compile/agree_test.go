@@ -40,6 +40,7 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
 		cfg := g.config()
 		f := g.facts(cfg)
+		f.Kernel.Flowtable = seed%2 == 0
 		r := compile.Compile(cfg, f)
 		w := reach.New(r.State)
 		for range packets {

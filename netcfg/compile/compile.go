@@ -47,16 +47,17 @@ func Compile(cfg *model.Config, f facts.Facts) *Result { return Options{}.Compil
 
 // Compile works out what follows from a configuration and the facts.
 func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
-	c := &compiler{cfg: cfg, facts: f, links: map[string]string{}}
+	c := &compiler{cfg: cfg, facts: f, closed: o.Closed, links: map[string]string{}}
 	c.resolvers = resolvers(cfg, f)
 	c.policy = policy.New(cfg, policy.Env{
 		Now: f.Now, Uplink: c.uplink(), Resolvers: addresses(c.resolvers), Devices: f.Devices,
 	})
 	r := &Result{Policy: c.policy}
-	r.State.Links = c.compileLinks(o.AllPorts)
+	c.compiled = c.compileLinks(o.AllPorts)
+	r.State.Links = c.compiled
 	r.State.Addrs = c.compileAddrs()
 	r.State.Routes = c.compileRoutes()
-	r.State.Sysctls = c.compileSysctls(!o.Closed)
+	r.State.Sysctls = c.compileSysctls()
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
 	r.Web, r.Update = c.compileWeb(), c.compileUpdate()
@@ -70,6 +71,8 @@ type compiler struct {
 	facts     facts.Facts
 	policy    *policy.Policy
 	resolvers []model.Resolver
+	closed    bool
+	compiled  []state.Link      // all that are needed
 	links     map[string]string // party to kernel link; parties without one have no entry
 	missing   []string
 }

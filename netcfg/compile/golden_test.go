@@ -25,6 +25,11 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // has everything the file asks for, and a lease at the uplink.
 func compileExample(t *testing.T, path string) *compile.Result {
 	t.Helper()
+	return compileFor(t, path, facts.Kernel{VLAN: true})
+}
+
+func compileFor(t *testing.T, path string, kernel facts.Kernel) *compile.Result {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +39,7 @@ func compileExample(t *testing.T, path string) *compile.Result {
 		t.Fatal(problems.Err())
 	}
 	f := compile.Offline(cfg, now)
+	f.Kernel = kernel
 	f.Uplink = &facts.Lease{
 		Address: netip.MustParsePrefix("203.0.113.2/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
 		Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}, Expires: now.Add(time.Hour),
@@ -87,6 +93,13 @@ func TestExamplesCompile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExampleWithFlowtable compares a ruleset for a kernel with flowtables, which those
+// that run the other tests need not have, with a file of its own.
+func TestExampleWithFlowtable(t *testing.T) {
+	r := compileFor(t, "../../configs/zero-trust.yaml", facts.Kernel{VLAN: true, Flowtable: true})
+	golden(t, "testdata/zero-trust.flowtable.nft", r.State.Ruleset.Table.String())
 }
 
 // TestKernelReadsBackTheExamples loads each example's ruleset over netlink, as the

@@ -96,6 +96,11 @@ func (c *compiler) taken(name string) bool {
 			return true
 		}
 	}
+	return c.present(name)
+}
+
+// present reports whether there is a network card of that name.
+func (c *compiler) present(name string) bool {
 	return slices.ContainsFunc(c.facts.Links, func(l facts.Link) bool { return l.Name == name })
 }
 
@@ -136,7 +141,7 @@ func (c *compiler) compileRoutes() []state.Route {
 	})
 }
 
-func (c *compiler) compileSysctls(forward bool) []state.Sysctl {
+func (c *compiler) compileSysctls() []state.Sysctl {
 	list := []state.Sysctl{
 		{Key: "net/ipv4/ip_forward", Value: "0"},
 		{Key: "net/ipv6/conf/all/forwarding", Value: "0"},
@@ -153,7 +158,7 @@ func (c *compiler) compileSysctls(forward bool) []state.Sysctl {
 		// At its default of 2, flows made before a listener came emit no events.
 		{Key: "net/netfilter/nf_conntrack_events", Value: "1"},
 	}
-	if forward {
+	if !c.closed {
 		list[0].Value = "1"
 	}
 	for _, link := range c.links {

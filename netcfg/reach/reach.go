@@ -2,7 +2,8 @@
 // would do with it. It reads the same values that are loaded into the kernel, not
 // the policy they came from: that is what makes it a check of the compiler.
 //
-// It knows the first packet of a connection only, and it is pure.
+// It knows the first packet of a connection and, as far as that matters for offload, a
+// later one of an untranslated connection. It is pure.
 package reach
 
 import (
@@ -16,7 +17,7 @@ import (
 	"bulkhead/netcfg/state"
 )
 
-// Packet begins a connection.
+// Packet begins a connection, or with Established belongs to one.
 type Packet struct {
 	In      string // link; "" if the box sends it
 	Out     string // link, for what the box sends to 255.255.255.255
@@ -29,16 +30,21 @@ type Packet struct {
 	Flags   uint8  // of TCP; 0 means SYN
 	UID     int    // of the sender on the box
 	Mark    uint32 // left by somebody else's table; must not matter
+	// Established says that packets of the connection were let through both ways.
+	Established bool
 }
 
 // Result is what became of a packet.
 type Result struct {
 	Accepted bool
-	Mark     uint32     // packet mark at the end; of an accepted one also the connection's
-	Dst      netip.Addr // after translation
-	Out      string     // link it leaves by; "" if it stays on the box
-	Counter  string     // the last named counter that counted it
-	Trace    []string   // chains passed, in order
+	// Offloaded says that packets like this one, whatever their MAC, and those that
+	// answer them, pass the rules by from now on.
+	Offloaded bool
+	Mark      uint32     // packet mark at the end; of an accepted one also the connection's
+	Dst       netip.Addr // after translation
+	Out       string     // link it leaves by; "" if it stays on the box
+	Counter   string     // the last named counter that counted it
+	Trace     []string   // chains passed, in order
 }
 
 // Walker holds a ruleset and the network around it, ready to be asked. It is
@@ -156,12 +162,13 @@ type walk struct {
 	out     string
 	mark    uint32
 	dnat    bool
+	offload bool
 	counter string
 	trace   []string
 }
 
 func (k *walk) result(accepted bool) Result {
-	return Result{Accepted: accepted, Mark: k.mark, Dst: k.pkt.Dst, Out: k.out, Counter: k.counter, Trace: k.trace}
+	return Result{Accepted: accepted, Offloaded: k.offload, Mark: k.mark, Dst: k.pkt.Dst, Out: k.out, Counter: k.counter, Trace: k.trace}
 }
 
 func (k *walk) finish(hook string) Result { return k.result(k.hook(hook)) }
@@ -249,6 +256,10 @@ func (k *walk) stmt(s nft.Stmt) (v nft.Verdict, ok bool) {
 		k.pkt.Dst, _ = netip.AddrFromSlice([]byte(e.Data[0]))
 		k.dnat = true
 		return nft.Verdict{Code: nft.Accept}, true
+	case nft.Offload:
+		ok := k.pkt.Proto == model.ProtoTCP || k.pkt.Proto == model.ProtoUDP
+		k.offload = k.offload || ok
+		return v, ok
 	case nft.Verdict:
 		return s, true
 	case nft.Limit, nft.Log, nft.SaveMark, nft.Masquerade:
@@ -371,6 +382,9 @@ func (k *walk) field(f nft.Field) (nft.Value, bool) {
 	case nft.SkUID:
 		return nft.U32(uint32(p.UID)), p.In == ""
 	case nft.CTState:
+		if p.Established {
+			return nft.U32(nft.StateEstablished), true
+		}
 		return nft.U32(nft.StateNew), true
 	case nft.CTStatus:
 		if k.dnat {
