@@ -1,8 +1,6 @@
 package kernel_test
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,21 +16,17 @@ import (
 	"time"
 
 	"bulkhead/images/kernel"
+	"bulkhead/images/kernel/machine"
 )
 
-// machines are what QEMU starts a kernel in: by emulation, which is always there.
-var machines = map[string]struct {
-	qemu  string
-	args  []string
-	plugs []plug
-}{
-	"amd64": {"qemu-system-x86_64", []string{"-machine", "q35,accel=tcg", "-cpu", "max,la57=off"}, []plug{
+// ownPlugs is what only one architecture's machine can have.
+var ownPlugs = map[string][]plug{
+	"amd64": {
 		{"i6300esb", "class/watchdog/watchdog0/identity i6300ESB timer"},
 		{"pvscsi,id=pv", ""}, {"scsi-hd,bus=pv.0,drive=disk", "class/scsi_host/*/proc_name vmw_pvscsi"},
 		{"vmxnet3,netdev=none", "class/net/*/device/driver vmxnet3"},
 		{"isa-serial,index=1", "class/tty/ttyS1"},
-	}},
-	"arm64": {"qemu-system-aarch64", []string{"-machine", "virt,accel=tcg", "-cpu", "cortex-a72"}, nil},
+	},
 }
 
 // plug is a device of QEMU's, and by what in /sys the guest knows that a driver has
@@ -105,27 +100,41 @@ func testGuest(t *testing.T, name string) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	m := machines[name]
-	qemu, err := exec.LookPath(m.qemu)
-	if err != nil {
+	if _, err := machine.Emulator(arch); err != nil {
 		lack("QEMU is not installed: %v", err)
 	}
+	program := filepath.Join(t.TempDir(), "guest")
+	if err := machine.Build(t.Context(), arch, "./guest", program); err != nil {
+		t.Fatal(err)
+	}
+	devices, signs := arguments(append(slices.Clone(plugs), ownPlugs[name]...))
+	m := machine.Machine{
+		Arch: arch, Kernel: k.Image(), Init: program, Files: map[string][]byte{"hardware": []byte(signs)},
+		QEMU: append([]string{
+			// The cards of configs/zero-trust.yaml, connected to nothing.
+			"-netdev", "hubport,id=wan,hubid=1", "-device", "virtio-net-pci,netdev=wan,mac=52:54:00:10:00:01,romfile=",
+			"-netdev", "hubport,id=trunk,hubid=2", "-device", "virtio-net-pci,netdev=trunk,mac=52:54:00:10:00:02,romfile=",
+		}, devices...),
+	}
+	if m.Files["bulkhead.yaml"], err = os.ReadFile("../../configs/zero-trust.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	if name == runtime.GOARCH {
+		if err := bring(t, m.Files, "nft"); err != nil {
+			lack("nft is not installed: %v", err)
+		}
+		if m.Files["/etc/protocols"], err = os.ReadFile("/etc/protocols"); err != nil { // by whose names nft calls numbers
+			lack("no names of protocols: %v", err)
+		}
+	}
 
-	devices, signs := arguments(append(slices.Clone(plugs), m.plugs...))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, qemu, slices.Concat(m.args, []string{
-		"-m", "256", "-smp", "1", "-nodefaults", "-kernel", k.Image(), "-initrd", initramfs(t, name, signs),
-		"-append", fmt.Sprintf("console=%s panic=-1 quiet", arch.Console()),
-		"-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot",
-		// The cards of configs/zero-trust.yaml, connected to nothing.
-		"-netdev", "hubport,id=wan,hubid=1", "-device", "virtio-net-pci,netdev=wan,mac=52:54:00:10:00:01,romfile=",
-		"-netdev", "hubport,id=trunk,hubid=2", "-device", "virtio-net-pci,netdev=trunk,mac=52:54:00:10:00:02,romfile=",
-	}, devices)...)
-	out, err := cmd.CombinedOutput()
+	var all []string
 	done := false
-	for line := range strings.Lines(string(out)) {
-		line, ours := strings.CutPrefix(strings.TrimSpace(line), "guest: ")
+	err = m.Run(ctx, func(line string) {
+		all = append(all, line)
+		line, ours := strings.CutPrefix(line, "guest: ")
 		switch {
 		case !ours:
 		case line == "done":
@@ -135,62 +144,32 @@ func testGuest(t *testing.T, name string) {
 		default:
 			t.Log(line)
 		}
-	}
+	})
 	if !done {
-		t.Errorf("the guest did not come to its end (%v):\n%s", cmp.Or(err, ctx.Err()), out)
+		t.Errorf("the guest did not come to its end (%v):\n%s", err, strings.Join(all, "\n"))
 	}
 }
 
-// initramfs returns a file with package guest as init, a configuration for it and
-// the signs of the hardware.
-func initramfs(t *testing.T, arch, signs string) string {
+// bring adds a program of this machine, as /bin/<name>, and the libraries that it is
+// linked to.
+func bring(t *testing.T, files map[string][]byte, name string) error {
 	t.Helper()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "init")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./guest")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the guest: %v\n%s", err, out)
+	program, err := exec.LookPath(name)
+	if err != nil {
+		return err
 	}
-	var b bytes.Buffer
-	for _, f := range []struct {
-		name, from string
-		mode       int
-	}{
-		{"init", program, 0o100755},
-		{"bulkhead.yaml", "../../configs/zero-trust.yaml", 0o100644},
-	} {
-		data, err := os.ReadFile(f.from)
-		if err != nil {
-			t.Fatal(err)
+	out, err := exec.CommandContext(t.Context(), "ldd", program).Output()
+	if err != nil {
+		return fmt.Errorf("ldd %s: %w", program, err)
+	}
+	for _, path := range libraries.FindAllString(string(out), -1) {
+		if files[path], err = os.ReadFile(path); err != nil {
+			return err
 		}
-		cpio(&b, f.name, f.mode, data)
 	}
-	cpio(&b, "hardware", 0o100644, []byte(signs))
-	cpio(&b, "TRAILER!!!", 0, nil)
-	name := filepath.Join(dir, "initramfs")
-	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return name
+	files["/bin/"+name], err = os.ReadFile(program)
+	return err
 }
 
-// cpio appends a file to an archive in the "newc" format. See
-// Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
-func cpio(b *bytes.Buffer, name string, mode int, data []byte) {
-	pad := func() {
-		for b.Len()%4 != 0 {
-			b.WriteByte(0)
-		}
-	}
-	b.WriteString("070701")
-	// inode, mode, uid, gid, links, mtime, size, device and rdevice (two each),
-	// length of the name, checksum
-	for _, field := range []int{0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0} {
-		fmt.Fprintf(b, "%08x", field)
-	}
-	b.WriteString(name + "\x00")
-	pad()
-	b.Write(data)
-	pad()
-}
+// libraries are the paths in what ldd prints.
+var libraries = regexp.MustCompile(`/\S+`)

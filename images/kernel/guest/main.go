@@ -34,6 +34,8 @@ var checks = []struct {
 	{"flowtable", flowtable},
 	{"nflog and ctnetlink", nflog},
 	{"zones", zones},
+	{"offload", offload},
+	{"agreement with nft", agree},
 }
 
 func main() {

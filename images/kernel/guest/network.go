@@ -21,9 +21,7 @@ import (
 
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/compile"
-	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
-	"bulkhead/netcfg/plan"
 )
 
 // links makes one of each kind that zones and uplinks are made of. 802.1Q links are
@@ -265,14 +263,9 @@ func marked() error {
 // zones applies the configuration beside init with netcfgd's own code: VLANs of a
 // trunk, addresses, settings and the whole ruleset. A second look finds nothing to do.
 func zones() error {
-	const file = "/bulkhead.yaml"
-	text, err := os.ReadFile(file)
+	cfg, err := example()
 	if err != nil {
 		return err
-	}
-	cfg, problems := conf.Parse(file, text, time.Now())
-	if cfg == nil {
-		return problems.Err()
 	}
 	k, err := apply.Open(0, "/run/ruleset.json")
 	if err != nil {
@@ -283,27 +276,15 @@ func zones() error {
 	if f.Links, f.Kernel, err = k.Facts(); err != nil {
 		return err
 	}
-	result := compile.Compile(cfg, f)
-	// Without a lease the uplink is all that may be missing.
-	for range 2 {
-		observed, err := k.Observe(result.State)
-		if err != nil {
-			return err
-		}
-		steps := plan.Make(observed, result.State).Steps
-		fmt.Printf("guest: zones: %d steps, missing %q\n", len(steps), result.Missing)
-		for _, s := range steps {
-			if err := k.Do(s); err != nil {
-				return fmt.Errorf("%s: %w", s.Sentence, err)
-			}
-		}
+	result := compile.Compile(cfg, f) // without a lease the uplink is all that may be missing
+	steps, err := carryOut(k, result)
+	fmt.Printf("guest: zones: %d steps, missing %q\n", len(steps), result.Missing)
+	if err != nil {
+		return err
 	}
 	observed, err := k.Observe(result.State)
 	if err != nil {
 		return err
-	}
-	if left := plan.Make(observed, result.State).Steps; len(left) > 0 {
-		return fmt.Errorf("%d steps are left to do: %s", len(left), left[0].Sentence)
 	}
 	vlans := 0
 	for _, l := range observed.Links {
@@ -313,6 +294,9 @@ func zones() error {
 	}
 	if vlans != len(cfg.Zones) {
 		return fmt.Errorf("%d VLANs for %d zones", vlans, len(cfg.Zones))
+	}
+	if !f.Kernel.Flowtable || len(result.State.Ruleset.Table.Flowtables) != 1 {
+		return fmt.Errorf("the rules are without a flowtable")
 	}
 	return nil
 }
