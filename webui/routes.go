@@ -27,7 +27,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST /api/v1/claim", s.takeClaim)
 
 	netcfgd := http.StripPrefix("/api", api.Handler(s.netcfgd))
-	for _, name := range []string{"status", "zones", "rules", "devices", "leases", "why"} {
+	for _, name := range []string{"status", "zones", "rules", "devices", "leases", "why", "history", "history/{number}"} {
 		mux.Handle("GET /api/v1/"+name, s.need(access.Read, netcfgd))
 	}
 	mux.Handle("POST /api/v1/plan", s.need(access.Plan, netcfgd))
@@ -106,6 +106,12 @@ type byToken struct{ api.Backend }
 func (b byToken) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
 	c.Author = tokenOf(ctx).Name
 	return b.Backend.Apply(ctx, c)
+}
+
+// Undo implements [api.Backend].
+func (b byToken) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
+	u.Author = tokenOf(ctx).Name
+	return b.Backend.Undo(ctx, u)
 }
 
 func (s *server) listTokens(w http.ResponseWriter, _ *http.Request) { answer(w, s.tokens.List()) }

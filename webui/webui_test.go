@@ -80,6 +80,10 @@ func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
 	return &api.Plan{}, nil
 }
 
+func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
+	return b.Apply(ctx, api.Change{Author: u.Author, Why: "undo"})
+}
+
 // newBox makes the directories and a netcfgd. It starts nothing else.
 func newBox(t *testing.T) *box {
 	t.Helper()
@@ -382,7 +386,7 @@ func TestNobodyGetsInWithoutAToken(t *testing.T) {
 	p := b.claimed()
 	paths := []string{
 		"GET /api/v1/status", "GET /api/v1/zones", "GET /api/v1/rules", "GET /api/v1/devices", "GET /api/v1/leases", "GET /api/v1/why",
-		"POST /api/v1/plan", "POST /api/v1/apply", "POST /api/v1/undo", "GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/x",
+		"GET /api/v1/history", "GET /api/v1/history/1", "POST /api/v1/plan", "POST /api/v1/apply", "POST /api/v1/undo", "GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/x",
 		"GET /api/v1/update", "POST /api/v1/update", "PUT /api/v1/update/root", "POST /api/v1/update/commit", "DELETE /api/v1/update",
 		"GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/x",
 	}
@@ -447,11 +451,15 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
 	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Why: "because"}
-	if _, err := remote.New(b.claimed()).Apply(t.Context(), c); err != nil {
+	box := remote.New(b.claimed())
+	if _, err := box.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := box.Undo(t.Context(), api.Undo{Author: "somebody else"}); err != nil {
 		t.Fatal(err)
 	}
 	c.Author = "alex"
-	if diff := cmp.Diff([]api.Change{c}, b.changes); diff != "" {
+	if diff := cmp.Diff([]api.Change{c, {Author: "alex", Why: "undo"}}, b.changes); diff != "" {
 		t.Errorf("changes differ (-want +got):\n%s", diff)
 	}
 }

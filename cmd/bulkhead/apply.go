@@ -51,10 +51,17 @@ func (a *app) apply(ctx context.Context, file string, c api.Change) error {
 	p, err := a.client().Apply(ctx, c)
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("interrupted: netcfgd may carry the change out all the same; see: bulkhead show")
+		return errInterrupted
 	case err != nil:
 		return err
 	}
+	return a.printDone(p, file)
+}
+
+var errInterrupted = errors.New("interrupted: netcfgd may carry the change out all the same; see: bulkhead show")
+
+// printDone says what came of a change that put what into force.
+func (a *app) printDone(p *api.Plan, what string) error {
 	if a.json {
 		return a.printJSON(p)
 	}
@@ -62,10 +69,10 @@ func (a *app) apply(ctx context.Context, file string, c api.Change) error {
 	done.Missing = nil // it is the last word, not the first
 	a.printPlan(&done)
 	if len(p.Missing) == 0 {
-		fmt.Fprintf(a.out, "%s is in force\n", file)
+		fmt.Fprintf(a.out, "%s is in force\n", what)
 		return nil
 	}
-	fmt.Fprintf(a.out, "%s is in force, except:\n", file)
+	fmt.Fprintf(a.out, "%s is in force, except:\n", what)
 	for _, m := range p.Missing {
 		fmt.Fprintf(a.out, "  %s\n", a.paint(yellow, m))
 	}

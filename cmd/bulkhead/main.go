@@ -96,7 +96,7 @@ func (a *app) report(err error) int {
 	switch {
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, api.ErrUnknown):
+	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing):
 		return exitProblem
 	}
 	if errors.Is(err, api.ErrUnreachable) {
@@ -131,7 +131,7 @@ talks to the gateway it runs on.
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.checkCommand(), a.planCommand(), a.applyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
+		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
 		newLabCommand(),
 	)
 	wrapArgs(root)

@@ -244,6 +244,36 @@ func (b *backend) Plan(_ context.Context, f api.File) (*api.Plan, error) {
 	}, nil
 }
 
+func (b *backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
+	if b.status.Mode == api.Closed {
+		return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
+	}
+	data, err := os.ReadFile("configs/small.yaml")
+	if err != nil {
+		return nil, err
+	}
+	return b.Apply(ctx, api.Change{File: api.File{Name: "small.yaml", Data: data}, Author: u.Author, Why: "guests"})
+}
+
+func (b *backend) History(context.Context) ([]api.Entry, error) {
+	return []api.Entry{
+		{Confirmed: *running.Confirmed, Name: "home.yaml"},
+		{Confirmed: api.Confirmed{Number: 11, Time: today.Add(-48 * time.Hour)}},
+		{Confirmed: api.Confirmed{Number: 10, Time: today.Add(-72 * time.Hour), Author: "kim", Why: "undo of change 9"}, Name: "a-name-that-somebody-took-time-for.yaml"},
+	}, nil
+}
+
+func (b *backend) Entry(ctx context.Context, number int) (*api.Entry, error) {
+	history, err := b.History(ctx)
+	for _, e := range history {
+		if e.Number == number {
+			e.Data = []byte("zones: {}  # as it was\n")
+			return &e, err
+		}
+	}
+	return nil, api.Unknown(fmt.Errorf("the history has no change %d: it keeps the last 50", number))
+}
+
 func (b *backend) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
 	if c.Author != "kim" || c.Why != "guests" {
 		return nil, fmt.Errorf("author is %q, why is %q", c.Author, c.Why)

@@ -83,6 +83,12 @@ func times(v any) []*time.Time {
 		for i := range v.Rules {
 			list = append(list, &v.Rules[i].Until)
 		}
+	case []api.Entry:
+		for i := range v {
+			list = append(list, &v[i].Time)
+		}
+	case *api.Entry:
+		list = append(list, &v.Time)
 	case []svcconf.Lease:
 		for i := range v {
 			list = append(list, &v[i].Granted, &v[i].Expires)

@@ -16,7 +16,7 @@ type table struct {
 }
 
 // whole are the columns whose values are never broken, because people copy them.
-var whole = []string{"KIND", "ADDRESS", "MAC", "SUBNET", "GATEWAY", "LEFT", "LEASE", "UNTIL", "PACKETS", "BYTES", "DEVICES", "LEASES"}
+var whole = []string{"NUMBER", "TIME", "KIND", "ADDRESS", "MAC", "SUBNET", "GATEWAY", "LEFT", "LEASE", "UNTIL", "PACKETS", "BYTES", "DEVICES", "LEASES"}
 
 // gap is what stands between two columns, in characters.
 const gap = 2

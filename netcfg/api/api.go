@@ -39,19 +39,30 @@ type Backend interface {
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
 	Plan(context.Context, File) (*Plan, error)
 	Apply(context.Context, Change) (*Plan, error)
+	Undo(context.Context, Undo) (*Plan, error)
+	History(context.Context) ([]Entry, error) // newest first, without the files
+	Entry(ctx context.Context, number int) (*Entry, error)
 }
 
-// ErrUnknown says that a name is none of the configuration's, or a protocol none
-// there is.
-var ErrUnknown = errors.New("unknown name")
+var (
+	// ErrUnknown says that a name is none of the configuration's, a protocol none
+	// there is, or a change none of the history.
+	ErrUnknown = errors.New("unknown name")
+	// ErrNothing says that there is nothing to undo.
+	ErrNothing = errors.New("nothing to undo")
+)
 
 // Unknown makes an error that is [ErrUnknown] and says what err says.
-func Unknown(err error) error { return &unknown{err.Error()} }
+func Unknown(err error) error { return &told{err.Error(), ErrUnknown} }
 
-type unknown struct{ msg string }
+// told is an error with a text of its own.
+type told struct {
+	msg  string
+	kind error
+}
 
-func (u *unknown) Error() string { return u.msg }
-func (u *unknown) Unwrap() error { return ErrUnknown }
+func (t *told) Error() string { return t.msg }
+func (t *told) Unwrap() error { return t.kind }
 
 // File is a configuration file.
 type File struct {
@@ -64,6 +75,19 @@ type Change struct {
 	File   File   `json:"file"`
 	Author string `json:"author,omitempty"`
 	Why    string `json:"why,omitempty"`
+}
+
+// Undo asks for the configuration that was in force before the last change. It comes
+// as a change of its own: undoing it as well brings the last one back.
+type Undo struct {
+	Author string `json:"author,omitempty"`
+}
+
+// Entry is one change that was confirmed.
+type Entry struct {
+	Confirmed
+	Name string `json:"name,omitempty"` // of the file
+	Data []byte `json:"data,omitempty"` // the file itself, if that was asked for
 }
 
 // Mode is what the box does as a whole.

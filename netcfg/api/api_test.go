@@ -39,6 +39,12 @@ func (b backend) Leases(context.Context) ([]svcconf.Lease, error) {
 func (b backend) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
 	return b.why(from, to, protocol)
 }
+func (b backend) Undo(_ context.Context, u api.Undo) (*api.Plan, error) {
+	return nil, fmt.Errorf("%w: %s has no other configuration", api.ErrNothing, u.Author)
+}
+func (b backend) Entry(_ context.Context, number int) (*api.Entry, error) {
+	return &api.Entry{Confirmed: api.Confirmed{Number: number, Why: "films"}, Name: "f.yaml", Data: []byte("a: \xff\n")}, nil
+}
 func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) { return b.apply(c) }
 
 // serve returns a client of b and the path of its socket.
@@ -104,6 +110,13 @@ func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
 	}
 	if diff := cmp.Diff(diag.List{problem}, refused.Problems); diff != "" {
 		t.Errorf("problems differ (-want +got):\n%s", diff)
+	}
+	if _, err = c.Undo(t.Context(), api.Undo{Author: "kim"}); !errors.Is(err, api.ErrNothing) || err.Error() != "nothing to undo: kim has no other configuration" {
+		t.Errorf("nothing to undo: got %v", err)
+	}
+	entry, err := c.Entry(t.Context(), 7)
+	if err != nil || entry.Number != 7 || entry.Why != "films" || string(entry.Data) != "a: \xff\n" {
+		t.Errorf("entry: got %+v, %v", entry, err)
 	}
 	if _, err = c.Leases(t.Context()); err == nil || err.Error() != "the disk is gone" {
 		t.Errorf("an error of the box: got %v", err)

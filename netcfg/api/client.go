@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"bulkhead/netcfg/svcconf"
 )
@@ -87,6 +88,21 @@ func (c *Client) Apply(ctx context.Context, ch Change) (*Plan, error) {
 	return call[*Plan](ctx, c, "POST", "/v1/apply", ch)
 }
 
+// Undo implements [Backend].
+func (c *Client) Undo(ctx context.Context, u Undo) (*Plan, error) {
+	return call[*Plan](ctx, c, "POST", "/v1/undo", u)
+}
+
+// History implements [Backend].
+func (c *Client) History(ctx context.Context) ([]Entry, error) {
+	return call[[]Entry](ctx, c, "GET", "/v1/history", nil)
+}
+
+// Entry implements [Backend].
+func (c *Client) Entry(ctx context.Context, number int) (*Entry, error) {
+	return call[*Entry](ctx, c, "GET", "/v1/history/"+strconv.Itoa(number), nil)
+}
+
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
 	var out T
 	var body io.Reader
@@ -130,6 +146,8 @@ func problem(status int, r io.Reader) error {
 		return f.Refused
 	case status == http.StatusNotFound:
 		return Unknown(errors.New(f.Error))
+	case status == http.StatusConflict:
+		return &told{f.Error, ErrNothing}
 	}
 	return errors.New(f.Error)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"bulkhead/netcfg/strictjson"
@@ -52,6 +53,17 @@ func Handler(b Backend) http.Handler {
 	})
 	mux.Handle("POST /v1/plan", post(b.Plan))
 	mux.Handle("POST /v1/apply", post(b.Apply))
+	mux.Handle("POST /v1/undo", post(b.Undo))
+	mux.Handle("GET /v1/history", get(b.History))
+	mux.HandleFunc("GET /v1/history/{number}", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.PathValue("number"))
+		if err != nil {
+			answer(w, nil, Unknown(fmt.Errorf("%q is not the number of a change", r.PathValue("number"))))
+			return
+		}
+		v, err := b.Entry(r.Context(), n)
+		answer(w, v, err)
+	})
 	return mux
 }
 
@@ -84,11 +96,15 @@ func answer(w http.ResponseWriter, v any, err error) {
 		return
 	}
 	status, f := http.StatusInternalServerError, failure{Error: err.Error()}
-	if refused, ok := errors.AsType[*Refused](err); ok {
+	refused, ok := errors.AsType[*Refused](err)
+	switch {
+	case ok:
 		status, f = http.StatusUnprocessableEntity, failure{Refused: refused}
-	} else if errors.Is(err, ErrUnknown) {
+	case errors.Is(err, ErrUnknown):
 		status = http.StatusNotFound
-	} else if errors.Is(err, ErrUnreachable) { // of one who asks for somebody else
+	case errors.Is(err, ErrNothing):
+		status = http.StatusConflict
+	case errors.Is(err, ErrUnreachable): // of one who asks for somebody else
 		status = http.StatusServiceUnavailable
 	}
 	reply(w, status, f)

@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,6 +51,23 @@ func (r *Reconciler) policyBefore() *policy.Policy {
 		return r.last.result.Policy
 	}
 	return policy.New(nothing(), policy.Env{Now: r.clock.now()})
+}
+
+// undo puts the configuration before the last change into force, as a change that
+// takes the same path as any other. Changes that changed nothing are passed over.
+func (r *Reconciler) undo(u api.Undo) (*api.Plan, error) {
+	history, err := r.o.Store.History()
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	i := slices.IndexFunc(history, func(h txn.Entry) bool { return !bytes.Equal(h.Config, history[0].Config) })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
+	}
+	before := history[i]
+	return r.apply(api.Change{
+		File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", history[0].Number),
+	})
 }
 
 // apply puts a file into force, or leaves everything as it was.
@@ -121,7 +139,7 @@ func (r *Reconciler) kept() {
 		r.o.Log.Error("save the time", "err", err) // the next round tries again, and shows it
 	}
 	if h := r.newest(); h != nil {
-		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
+		r.target.confirmed = confirmedBy(h)
 	}
 	if err := r.saveRescue(); err != nil {
 		r.o.Log.Error("after a change", "err", err) // likewise

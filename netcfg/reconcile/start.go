@@ -83,7 +83,7 @@ func (r *Reconciler) load() {
 	}
 	r.target = target{cfg: cfg, warnings: warnings}
 	if h := r.newest(); h != nil {
-		r.target.confirmed = &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
+		r.target.confirmed = confirmedBy(h)
 	}
 }
 

@@ -1,0 +1,83 @@
+//go:build linux
+
+package reconcile_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bulkhead/netcfg/api"
+)
+
+// story is the history in a line for each change, newest first.
+func (b *box) story() (lines []string) {
+	b.t.Helper()
+	history, err := b.r.History(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, e := range history {
+		if e.Data != nil {
+			b.t.Errorf("change %d comes with its text", e.Number)
+		}
+		full, err := b.r.Entry(b.t.Context(), e.Number)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		config := "home"
+		if string(full.Data) != home {
+			config = "other"
+		}
+		lines = append(lines, strings.Join([]string{e.Author, e.Why, e.Name, config}, "|"))
+	}
+	return lines
+}
+
+func (b *box) undo() error {
+	_, err := b.r.Undo(b.t.Context(), api.Undo{Author: "kim"})
+	return err
+}
+
+func TestUndoGoesBackByTheSamePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		if err := b.undo(); !errors.Is(err, api.ErrNothing) {
+			t.Errorf("without a history: %v", err)
+		}
+		b.mustApply(home)
+		if err := b.undo(); !errors.Is(err, api.ErrNothing) || len(b.story()) != 1 {
+			t.Errorf("with one configuration: %v", err)
+		}
+		other := strings.Replace(home, "192.168.40.0/24", "192.168.41.0/24", 1)
+		b.mustApply(other)
+		b.mustApply(other) // changes nothing
+		if err := b.undo(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := b.kernel.addresses(), "eth1 192.168.10.1/24, eth2 192.168.40.1/24"; got != want || b.confirmed() != home {
+			t.Errorf("got addresses %q, want %q", got, want)
+		}
+		if c := b.status().Confirmed; c.Number != 4 || c.Author != "kim" || c.Why != "undo of change 3" {
+			t.Errorf("status says %+v", c)
+		}
+		if err := b.undo(); err != nil || b.confirmed() != other {
+			t.Errorf("undoing that as well: %v", err)
+		}
+		want := []string{
+			"kim|undo of change 4|home.yaml|other", "kim|undo of change 3|home.yaml|home",
+			"alex|a test|home.yaml|other", "alex|a test|home.yaml|other", "alex|a test|home.yaml|home",
+		}
+		if diff := cmp.Diff(want, b.story()); diff != "" {
+			t.Errorf("history differs (-want +got):\n%s", diff)
+		}
+		if _, err := b.r.Entry(t.Context(), 6); !errors.Is(err, api.ErrUnknown) {
+			t.Errorf("a change that never was: %v", err)
+		}
+	})
+}
