@@ -70,7 +70,8 @@ func (l *line) key(b byte) event {
 }
 
 // sequence reports whether b belongs to the escape sequence that has begun: ESC O
-// and a letter, or ESC [, parameters and a final byte (ECMA-48, 5.4).
+// and a letter, or ESC [, parameters and a final byte (ECMA-48, 5.4). Linux's own
+// screen sends ESC [ [ A for F1.
 func (l *line) sequence(b byte) bool {
 	at := l.escape
 	l.escape = 0
@@ -82,7 +83,7 @@ func (l *line) sequence(b byte) bool {
 		return true
 	case at == 1:
 		return false // a lone ESC, and then something else
-	case b < '@':
+	case b < '@', at == 2 && b == '[':
 		l.escape = at + 1
 	}
 	return true

@@ -33,7 +33,8 @@ var fingerprint = access.Fingerprint{0x9f, 0x3a, 0x51, 0x0c, 0x77, 0xe2, 31: 0xb
 func unclaimed() console.Answers {
 	return console.Answers{
 		Version: "2026.11.27-abcdef0",
-		Status:  &api.Status{Mode: "setup", Reason: "it waits for its first configuration", NoUplink: true, Now: now},
+		Status: &api.Status{Mode: api.Setup, Now: now,
+			Reason: "no configuration has been applied yet: on a computer at port enp1s0, run: bulkhead claim 192.168.77.1"},
 		Zones: []api.Zone{{Name: "management", Port: "enp1s0", Link: "enp1s0", Subnet: netip.MustParsePrefix("192.168.77.0/24"),
 			Gateway: netip.MustParseAddr("192.168.77.1"), Admin: true, DHCP: true}},
 		Slots: &console.Slots{Slot: "a", Version: "2026.11.27-abcdef0"},
@@ -81,6 +82,9 @@ func TestScreens(t *testing.T) {
 	silent := console.Answers{Version: "2026.11.27-abcdef0",
 		StatusErr: context.DeadlineExceeded, ZonesErr: context.DeadlineExceeded, SlotsErr: fs.ErrNotExist,
 		ClaimErr: errors.New("answers with HTTP status 500"), ServicesErr: fs.ErrNotExist}
+	unplugged := unclaimed()
+	unplugged.Status.Reason = "no configuration has been applied yet: plug a cable into one of its ports: enp1s0"
+	unplugged.Zones, unplugged.Claim.Addresses = []api.Zone{}, nil
 	recode := running()
 	recode.Claim.Code = "0000-1111-2222-3333"
 
@@ -93,6 +97,7 @@ func TestScreens(t *testing.T) {
 	}{
 		{"starting", "Nobody was asked yet: the screen is there at once.", console.Answers{Version: "2026.11.27-abcdef0"}, "", nil, standard},
 		{"unclaimed", "A new box shows how to claim it.", unclaimed(), "", nil, standard},
+		{"unplugged", "A new box without a cable.", unplugged, "", nil, standard},
 		{"unclaimed-small", "The code is seen in the smallest window that holds it.", unclaimed(), "", nil, console.NewSize(60, 20)},
 		{"running", "A box in daily life.", running(), "", nil, standard},
 		{"closed", "A closed box says why.", closed, "", nil, standard},
@@ -187,6 +192,7 @@ func TestOrdersTakeTheWholeWord(t *testing.T) {
 		{"2\rundo\x1b\r", nil},
 		{"2\rundo\x03\r", nil},
 		{"2\r\rundo\r", nil},
+		{"2\r\x1b[[A\x1bOP\x1b[1;5~2\rundo\r", []string{"Undo the last change"}}, // function keys type nothing
 		{"2\run\x1b[Ado\r", nil}, // a cursor key leads out, too
 		{"5\rerase this box\r", nil},
 		{"5\r\"gw\"\r", nil},

@@ -131,6 +131,9 @@ func menu(width int) []string {
 
 // homePage is the first screen: what somebody needs who stands before the box.
 func homePage(t *text, w *world) {
+	if w.claim.ok() {
+		claiming(t, w)
+	}
 	mode(t, w)
 	manage(t, w)
 	switch {
@@ -140,10 +143,7 @@ func homePage(t *text, w *world) {
 		t.field("Certificate", w.claim.value.Fingerprint.String())
 	}
 	if w.status.ok() {
-		t.field("Uplink", uplink(w.status.value))
-	}
-	if w.claim.ok() {
-		claiming(t, w)
+		uplink(t, w.status.value)
 	}
 }
 
@@ -159,7 +159,8 @@ func mode(t *text, w *world) {
 		t.field("State", "CLOSED: nothing is forwarded"+troubles(s))
 		t.field("", s.Reason)
 	default:
-		t.field("State", strings.TrimSuffix(string(s.Mode)+": "+s.Reason, ": ")+troubles(s))
+		t.field("State", string(s.Mode)+troubles(s))
+		t.field("", s.Reason)
 	}
 	switch {
 	case !w.slots.ok():
@@ -221,46 +222,60 @@ func admins(w *world) []api.Zone {
 	return list
 }
 
-// claiming shows the one-time code and what to do with it.
+// claiming shows the one-time code and what to do with it. It comes first: where the
+// screen is small, the rest may be cut.
 func claiming(t *text, w *world) {
 	c := w.claim.value
 	switch {
 	case c.Code == "" && c.Claimed:
 		return
 	case c.Code == "":
-		t.gap()
 		t.para("This box belongs to nobody yet, and no code is set: 4 makes one.")
+		t.gap()
 		return
 	}
-	where, address := "a management zone", "ADDRESS"
-	if len(c.Addresses) > 0 {
-		address = c.Addresses[0].String()
-	}
-	for _, z := range admins(w) {
-		if z.Link != "" {
-			where, address = "zone "+z.Name, z.Gateway.String()
-			break
-		}
-	}
-	t.gap()
+	whose := "This box belongs to nobody yet."
 	if c.Claimed {
-		t.para(fmt.Sprintf("A code is set. Who types it gets full rights. On a workstation in %s:", where))
-	} else {
-		t.para(fmt.Sprintf("This box belongs to nobody yet. On a workstation in %s, type", where))
+		whose = "A code is set: who types it gets full rights."
 	}
-	t.gap()
-	t.verbatim("bulkhead claim " + address)
-	t.gap()
-	t.para("and give it this code, which works once:")
+	where, address := entrance(w)
+	if address == "" {
+		t.para(whose + " It has no address for now. Its code:")
+	} else {
+		t.para(whose + " On a workstation " + where + ", type")
+		t.gap()
+		t.verbatim("bulkhead claim " + address)
+		t.gap()
+		t.para("and give it this code, which works once:")
+	}
 	t.gap()
 	t.verbatim(c.Code)
+	t.gap()
+}
+
+// entrance says from where the box can be claimed, and at which address; "" if from
+// nowhere.
+func entrance(w *world) (where, address string) {
+	for _, z := range admins(w) {
+		switch {
+		case z.Link == "":
+		case w.status.ok() && w.status.value.Mode == api.Setup:
+			return "at port " + z.Port, z.Gateway.String() // nobody has chosen zones yet
+		default:
+			return "in zone " + z.Name, z.Gateway.String()
+		}
+	}
+	if list := w.claim.value.Addresses; len(list) > 0 && !w.zones.ok() {
+		return "in a management zone", list[0].String()
+	}
+	return "", ""
 }
 
 // statePage is everything there is to say.
 func statePage(t *text, w *world) {
 	mode(t, w)
 	if s := w.status.value; w.status.ok() {
-		t.field("Uplink", uplink(s))
+		uplink(t, s)
 		for i, what := range s.Missing {
 			t.field(once(i, "Missing"), what)
 		}
@@ -379,16 +394,18 @@ func change(s *api.Status) string {
 	return words
 }
 
-func uplink(s *api.Status) string {
+// uplink says what the box has of the internet. One that is closed asks for nothing.
+func uplink(t *text, s *api.Status) {
 	switch u := s.Uplink; {
+	case u == nil && s.Mode != api.Running:
 	case s.NoUplink:
-		return "none in the configuration"
+		t.field("Uplink", "none in the configuration")
 	case u == nil:
-		return "has no address"
+		t.field("Uplink", "has no address")
 	case !u.Gateway.IsValid():
-		return fmt.Sprintf("%s on %s", u.Address, u.Link)
+		t.field("Uplink", fmt.Sprintf("%s on %s", u.Address, u.Link))
 	default:
-		return fmt.Sprintf("%s on %s, gateway %s", u.Address, u.Link, u.Gateway)
+		t.field("Uplink", fmt.Sprintf("%s on %s, gateway %s", u.Address, u.Link, u.Gateway))
 	}
 }
 
