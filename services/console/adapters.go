@@ -1,7 +1,6 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,58 +19,48 @@ import (
 // connect returns the daemons behind their sockets.
 func connect(run, gokrazy string) daemons {
 	return daemons{
-		network:    netcfgd{api.NewClient(filepath.Join(run, api.SocketFile)), newClient("netcfgd", filepath.Join(run, api.SocketFile))},
+		network:    api.NewClient(filepath.Join(run, api.SocketFile)),
 		updates:    updated{newClient("updated", filepath.Join(run, "updated.sock"))},
 		web:        webuid{newClient("webuid", filepath.Join(run, svcconf.Webuid.Name, "control.sock"))},
 		supervisor: supervised{newClient("gokrazy", gokrazy)},
 	}
 }
 
-type netcfgd struct {
-	*api.Client
-	client
-}
-
-func (n netcfgd) Undo(ctx context.Context, author string) (*api.Plan, error) {
-	var plan api.Plan
-	return &plan, n.call(ctx, http.MethodPost, "/v1/undo", map[string]string{"author": author}, &plan)
-}
-
 type updated struct{ client }
 
 func (u updated) Slots(ctx context.Context) (s slots, err error) {
-	return s, u.call(ctx, http.MethodGet, "/v1/update", nil, &s)
+	return s, u.call(ctx, http.MethodGet, "/v1/update", &s)
 }
 
 func (u updated) BootOther(ctx context.Context) error {
-	return u.call(ctx, http.MethodPost, "/v1/boot-other", nil, nil)
+	return u.call(ctx, http.MethodPost, "/v1/boot-other", nil)
 }
 
 func (u updated) Reset(ctx context.Context) error {
-	return u.call(ctx, http.MethodPost, "/v1/reset", nil, nil)
+	return u.call(ctx, http.MethodPost, "/v1/reset", nil)
 }
 
 type webuid struct{ client }
 
 func (w webuid) Claim(ctx context.Context) (s access.State, err error) {
-	return s, w.call(ctx, http.MethodGet, "/v1/claim", nil, &s)
+	return s, w.call(ctx, http.MethodGet, "/v1/claim", &s)
 }
 
 func (w webuid) NewCode(ctx context.Context) error {
-	return w.call(ctx, http.MethodPost, "/v1/claim", nil, nil)
+	return w.call(ctx, http.MethodPost, "/v1/claim", nil)
 }
 
 type supervised struct{ client }
 
 func (s supervised) Services(ctx context.Context) ([]service, error) {
 	var status struct{ Services []service }
-	return status.Services, s.call(ctx, http.MethodGet, "/", nil, &status)
+	return status.Services, s.call(ctx, http.MethodGet, "/", &status)
 }
 
 // Restart stops the services, unmounts /perm, and goes through the firmware: a kexec
 // would pass by the boot loader, which counts tries.
 func (s supervised) Restart(ctx context.Context) error {
-	return s.call(ctx, http.MethodPost, "/reboot?kexec=off", nil, nil)
+	return s.call(ctx, http.MethodPost, "/reboot?kexec=off", nil)
 }
 
 // client speaks JSON over HTTP on a unix socket.
@@ -90,18 +79,9 @@ func newClient(name, path string) client {
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 4 << 20
 
-// call asks for path, with the value in if it is not nil, and decodes the answer into
-// out if it is not nil.
-func (c client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.name+path, body)
+// call asks for path, and decodes the answer into out if that is not nil.
+func (c client) call(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.name+path, nil)
 	if err != nil {
 		return err
 	}
@@ -130,14 +110,10 @@ func (c client) call(ctx context.Context, method, path string, in, out any) erro
 // refusal is the error in an answer that is one.
 func refusal(status int, answer io.Reader) error {
 	var f struct {
-		Error   string       `json:"error"`
-		Refused *api.Refused `json:"refused"`
+		Error string `json:"error"`
 	}
-	switch err := json.NewDecoder(answer).Decode(&f); {
-	case err != nil || f.Error == "" && f.Refused == nil:
+	if err := json.NewDecoder(answer).Decode(&f); err != nil || f.Error == "" {
 		return fmt.Errorf("answers with HTTP status %d", status)
-	case f.Refused != nil:
-		return f.Refused
 	}
 	return errors.New(f.Error)
 }

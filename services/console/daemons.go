@@ -21,7 +21,7 @@ type daemons struct {
 type network interface {
 	Status(context.Context) (*api.Status, error)
 	Zones(context.Context) ([]api.Zone, error)
-	Undo(ctx context.Context, author string) (*api.Plan, error)
+	Undo(context.Context, api.Undo) (*api.Plan, error)
 }
 
 // updates is what the console needs of updated.

@@ -65,8 +65,8 @@ func (b *box) Claim(ctx context.Context) (access.State, error) {
 func (b *box) Services(ctx context.Context) ([]console.Service, error) {
 	return b.answers.Services, b.ask(ctx, "services")
 }
-func (b *box) Undo(ctx context.Context, author string) (*api.Plan, error) {
-	return &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}, b.order(ctx, "undo by "+author)
+func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
+	return &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}, b.order(ctx, "undo by "+u.Author)
 }
 func (b *box) NewCode(ctx context.Context) error {
 	b.mu.Lock()

@@ -29,7 +29,7 @@ var tasks = [...]task{
 		limit:   2 * time.Minute,
 		explain: explainUndo,
 		do: func(ctx context.Context, d daemons, author string) ([]string, error) {
-			plan, err := d.network.Undo(ctx, author)
+			plan, err := d.network.Undo(ctx, api.Undo{Author: author})
 			if err != nil {
 				return nil, err
 			}

@@ -265,7 +265,7 @@ func entrance(w *world) (where, address string) {
 			return "in zone " + z.Name, z.Gateway.String()
 		}
 	}
-	if list := w.claim.value.Addresses; len(list) > 0 && !w.zones.ok() {
+	if list := w.claim.value.Addresses; len(list) > 0 {
 		return "in a management zone", list[0].String()
 	}
 	return "", ""
