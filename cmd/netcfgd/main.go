@@ -19,7 +19,6 @@ func main() {
 	var p reconcile.Paths
 	dirs := run.Flags(flag.CommandLine)
 	flag.StringVar(&p.Provided, "provided", "", "JSON `file` of VLANs that come as links of their own")
-	flag.StringVar(&p.Console, "console", "/dev/console", "`terminal` that is told why the box is closed")
 	flag.BoolVar(&p.Setup, "setup", false, "while there never was a configuration, let the owner in at the first port with a cable")
 	flag.Parse()
 	p.Run, p.State = dirs.Run, dirs.State

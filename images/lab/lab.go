@@ -137,8 +137,7 @@ func (l *Lab) run(ctx context.Context, bin string) error {
 	for _, i := range rand.Perm(len(daemons)) {
 		args := []string{"-run", runDir, "-state", perm}
 		if daemons[i] == "netcfgd" {
-			// The machine's console is no business of a lab's.
-			args = append(args, "-provided", provided, "-console", "")
+			args = append(args, "-provided", provided)
 		}
 		d, done, err := l.supervise(ctx, l.Gateway, filepath.Join(bin, daemons[i]), args...)
 		if err != nil {

@@ -66,27 +66,21 @@ func (r *Reconciler) uplink(out *outcome) *facts.Lease {
 	return nil
 }
 
-// announce tells the console when the box closes, and why, and when it no longer is.
+// announce logs when the box closes, and why, and when it no longer is. On the
+// console consoled says so, from the status.
 func (r *Reconciler) announce() {
 	reason := r.target.closed
 	if reason == r.reason {
 		return
 	}
 	r.reason = reason
-	if reason == "" {
+	switch {
+	case reason == "":
 		r.o.Log.Info("no longer closed")
-		fmt.Fprintln(r.o.Console, "bulkhead: running")
-		return
-	}
-	if r.target.setup {
+	case r.target.setup:
 		r.o.Log.Info("setup", "reason", reason)
-		fmt.Fprintf(r.o.Console, "bulkhead: %s\n", reason)
-		return
-	}
-	r.o.Log.Error("closed", "reason", reason)
-	fmt.Fprintf(r.o.Console, "bulkhead: CLOSED, nothing is forwarded: %s\n", reason)
-	for _, z := range r.target.cfg.Zones {
-		fmt.Fprintf(r.o.Console, "bulkhead: the way in is zone %s, %s at %s\n", z.Name, z.Subnet, z.Gateway)
+	default:
+		r.o.Log.Error("closed", "reason", reason)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -75,7 +74,6 @@ type Options struct {
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger
-	Console   io.Writer        // is told why the box is closed
 	Wall      func() time.Time // the clock on the wall, which may be set at any time
 	// WatchFile is [file.Watch], or does as it does.
 	WatchFile func(ctx context.Context, path string) (<-chan struct{}, error)
@@ -98,7 +96,7 @@ type Reconciler struct {
 	settled   state.State // what the last round without errors left behind
 	swept     string      // digest of the rules that connections were last judged by
 	rescued   bool        // the rescue file is that of target
-	reason    string      // why the box is closed, as last told on the console
+	reason    string      // why the box is closed, as last logged
 	unloaded  int         // rounds in a row in which the rules could not be loaded
 
 	retry time.Duration // after the last round; 0: it had no errors

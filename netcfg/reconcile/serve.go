@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/apply"
@@ -30,7 +28,6 @@ type Paths struct {
 	State    string // directory, kept over reboots
 	Setup    bool   // let the owner in at a port while there never was a configuration
 	Provided string // file with a JSON list of [facts.Provided]; "": none
-	Console  string // is told why the box is closed; "": nobody is
 }
 
 // Serve is netcfgd: it owns the network state of the namespace it runs in and
@@ -60,7 +57,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 
 	o := Options{
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
-		Setup: p.Setup, Console: console(p.Console), Wall: time.Now, WatchFile: file.Watch,
+		Setup: p.Setup, Wall: time.Now, WatchFile: file.Watch,
 	}
 	r, err := o.open(p, private)
 	if err != nil {
@@ -114,20 +111,3 @@ func readProvided(path string) ([]facts.Provided, error) {
 	}
 	return list, nil
 }
-
-// console writes to a terminal that may not be there, and never waits for it.
-type console string
-
-func (c console) Write(p []byte) (int, error) {
-	if c == "" {
-		return len(p), nil
-	}
-	f, err := os.OpenFile(string(c), os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	return f.Write(p)
-}
-
-var _ io.Writer = console("")
