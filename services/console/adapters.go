@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
@@ -81,7 +82,11 @@ const maxAnswer = 4 << 20
 
 // call asks for path, and decodes the answer into out if that is not nil.
 func (c client) call(ctx context.Context, method, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.name+path, nil)
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("{}") // an order without further words
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.name+path, body)
 	if err != nil {
 		return err
 	}
