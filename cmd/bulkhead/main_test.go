@@ -172,6 +172,8 @@ var running = api.Status{
 	Next:     new(today.Add(24 * time.Hour)),
 	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}},
 	Repairs:  3, Cut: 1,
+	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
+	Applied: true, Untaken: []string{"dnsd"},
 }
 
 var closed = api.Status{

@@ -152,6 +152,9 @@ func (a *app) printStatus(s *api.Status) error {
 	if r := s.Repaired; r != nil {
 		line("drift", "%s put right, last at %s: %s", plural(int(s.Repairs), "step"), a.when(r.Time), strings.Join(r.Steps, "; "))
 	}
+	if len(s.Untaken) > 0 {
+		line("not taken", "%s", a.paint(yellow, strings.Join(s.Untaken, ", ")+": not running, or still without what is in force"))
+	}
 	for _, m := range s.Missing {
 		line("missing", "%s", a.paint(yellow, m))
 	}

@@ -109,6 +109,9 @@ type Status struct {
 	Now       time.Time    `json:"now"`              // by which rules end: never before the latest time seen
 	Started   time.Time    `json:"started"`          // netcfgd
 	Confirmed *Confirmed   `json:"confirmed,omitempty"`
+	Digest    string       `json:"digest,omitempty"`  // of the confirmed file if it is in force: SHA-256, hexadecimal
+	Applied   bool         `json:"applied"`           // the last round found the network as it should be, or made it so
+	Untaken   []string     `json:"untaken,omitempty"` // services that have not acknowledged what they were last told; perhaps they do not run
 	Uplink    *facts.Lease `json:"uplink,omitempty"`
 	NoUplink  bool         `json:"noUplink,omitempty"` // the configuration has none
 	Missing   []string     `json:"missing,omitempty"`  // what the configuration names and the box does not have

@@ -29,16 +29,20 @@ type view struct {
 	cfg    *model.Config
 	result *compile.Result // nil: there is none yet
 	facts  facts.Facts
+	handed map[string]string
 }
 
 // publish shows the last round to those who ask.
 func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
-	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, status: api.Status{
+	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, handed: maps.Clone(r.handed), status: api.Status{
 		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
-		Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
+		Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
+	if t.closed == "" && !t.trial {
+		v.status.Digest = t.digest
+	}
 	switch {
 	case t.setup:
 		v.status.Mode = api.Setup
@@ -92,6 +96,7 @@ func (r *Reconciler) Status(context.Context) (*api.Status, error) {
 	}
 	s := v.status
 	s.Now = v.shown.passed(r.o.Wall())
+	s.Untaken = untaken(r.o.Run, v.handed)
 	return &s, nil
 }
 

@@ -24,7 +24,7 @@ func (r *Reconciler) preview(f api.File, now time.Time) (*api.Plan, target, erro
 	if cfg == nil {
 		return nil, target{}, &api.Refused{Problems: problems.Sorted()}
 	}
-	t := target{cfg: cfg, warnings: problems.Warnings(), trial: true}
+	t := target{cfg: cfg, warnings: problems.Warnings(), trial: true, digest: digestOf(f.Data)}
 	out := new(outcome)
 	r.compile(t, now, r.pinned(cfg), out)
 	if out.result == nil {

@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,7 @@ const (
 	maxConfig = 32 << 20 // our own, if nobody meddled: 65,536 reservations and hosts
 	maxLeases = 32 << 20 // 512 bytes for each of 65,536
 	maxUplink = 64 << 10
+	maxAck    = 128
 )
 
 // maxResolvers is how many resolvers of the uplink's lease are taken.
@@ -67,34 +70,52 @@ func (r *Reconciler) prepare() {
 func (r *Reconciler) tell(out *outcome) {
 	for _, a := range audiences {
 		err := a.directory(r.o.Run)
+		var digest string
 		if err == nil {
-			err = hand(r.o.Run, a.owner, a.conf(out.result))
+			digest, err = hand(r.o.Run, a.owner, a.conf(out.result))
 		}
 		if err != nil {
 			out.trouble("configure %s: %w", a.owner.Name, err)
 		}
+		r.handed[a.owner.Name] = digest
 	}
 }
 
+// untaken lists the services that have not acknowledged what was handed to them.
+func untaken(run string, handed map[string]string) []string {
+	var names []string
+	for _, a := range audiences {
+		name := a.owner.Name
+		ack, err := file.Read(filepath.Join(run, name, svcconf.AckFile), maxAck)
+		if err != nil || strings.TrimSpace(string(ack)) != handed[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // hand writes a service's configuration, readable by it alone, unless it is there
-// already. The directory is the service's: root neither follows nor overwrites what
-// the service may have put there.
-func hand(run string, user svcconf.User, conf any) error {
+// already, and returns its digest. The directory is the service's: root neither
+// follows nor overwrites what the service may have put there.
+func hand(run string, user svcconf.User, conf any) (digest string, err error) {
 	data, err := json.MarshalIndent(conf, "", "\t")
 	if err != nil {
-		return err
+		return "", err
 	}
 	data = append(data, '\n')
+	digest = digestOf(data)
 	path := filepath.Join(run, user.Name, svcconf.ConfigFile)
 	if old, err := file.Read(path, maxConfig); err == nil && bytes.Equal(old, data) {
-		return nil
+		return digest, nil
 	}
 	group := -1
 	if os.Geteuid() == 0 {
 		group = user.ID
 	}
-	return file.Replace(path, data, 0o640, group)
+	return digest, file.Replace(path, data, 0o640, group)
 }
+
+func digestOf(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 // leasesFile is the leases as dhcpd leaves them. There may be many, so what was read
 // is kept until the file is another. It may be read by several goroutines; nobody

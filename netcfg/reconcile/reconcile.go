@@ -92,12 +92,13 @@ type Reconciler struct {
 	pins      map[string]netip.Addr
 	lease     leaseFile
 	leases    leasesFile
-	last      outcome     // of the last round
-	settled   state.State // what the last round without errors left behind
-	swept     string      // digest of the rules that connections were last judged by
-	rescued   bool        // the rescue file is that of target
-	reason    string      // why the box is closed, as last logged
-	unloaded  int         // rounds in a row in which the rules could not be loaded
+	last      outcome           // of the last round
+	handed    map[string]string // digests of what services were last told, by name
+	settled   state.State       // what the last round without errors left behind
+	swept     string            // digest of the rules that connections were last judged by
+	rescued   bool              // the rescue file is that of target
+	reason    string            // why the box is closed, as last logged
+	unloaded  int               // rounds in a row in which the rules could not be loaded
 
 	retry time.Duration // after the last round; 0: it had no errors
 	wake  time.Time     // when the next round is due by itself
@@ -117,7 +118,7 @@ func New(o Options) *Reconciler {
 		o: o, noState: o.NoState, clock: clock{wall: o.Wall}, started: o.Wall(),
 		lease:    leaseFile{path: filepath.Join(o.Run, svcconf.Wand.Name, svcconf.UplinkFile)},
 		leases:   leasesFile{path: filepath.Join(o.Run, svcconf.Dhcpd.Name, svcconf.LeasesFile)},
-		requests: make(chan func()),
+		requests: make(chan func()), handed: map[string]string{},
 	}
 }
 

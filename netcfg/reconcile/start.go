@@ -25,6 +25,7 @@ type target struct {
 	cfg       *model.Config
 	trial     bool           // not confirmed yet
 	confirmed *api.Confirmed // the change that it came with, if known
+	digest    string         // of the file
 	warnings  diag.List
 	closed    string // why nothing is forwarded; "": the configuration is in force
 	setup     bool   // closed because there never was a configuration; cfg and closed follow the ports
@@ -76,12 +77,12 @@ func (r *Reconciler) load() {
 		r.target = target{cfg: nothing(), closed: errNone.Error(), setup: true}
 		return
 	}
-	cfg, warnings, err := r.loadConfirmed()
+	t, err := r.loadConfirmed()
 	if err != nil {
 		r.target = r.rescue(err.Error())
 		return
 	}
-	r.target = target{cfg: cfg, warnings: warnings}
+	r.target = t
 	if h := r.newest(); h != nil {
 		r.target.confirmed = confirmedBy(h)
 	}
@@ -109,21 +110,21 @@ func (r *Reconciler) mend(out *outcome) {
 // confirmedName stands for the file's name where that is not known.
 const confirmedName = "confirmed.yaml"
 
-func (r *Reconciler) loadConfirmed() (*model.Config, diag.List, error) {
+func (r *Reconciler) loadConfirmed() (target, error) {
 	name := confirmedName
 	if h := r.newest(); h != nil && h.Name != "" {
 		name = h.Name // positions are those of the file that its author knows
 	}
 	data, err := r.o.Store.Confirmed()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, errNone
+		return target{}, errNone
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("the confirmed configuration cannot be read: %w", err)
+		return target{}, fmt.Errorf("the confirmed configuration cannot be read: %w", err)
 	}
 	cfg, problems, err := parse(api.File{Name: name, Data: data}, r.clock.now())
 	if err != nil {
-		return nil, nil, fmt.Errorf("the confirmed configuration cannot be used: %w", err)
+		return target{}, fmt.Errorf("the confirmed configuration cannot be used: %w", err)
 	}
 	if cfg == nil {
 		errs := slices.DeleteFunc(problems.Sorted(), func(p *diag.Problem) bool { return p.Severity == diag.Warning })
@@ -133,9 +134,9 @@ func (r *Reconciler) loadConfirmed() (*model.Config, diag.List, error) {
 		}
 		first := *errs[0]
 		first.Hint = ""
-		return nil, nil, fmt.Errorf("the confirmed configuration cannot be used: %s%s", first.Error(), more)
+		return target{}, fmt.Errorf("the confirmed configuration cannot be used: %s%s", first.Error(), more)
 	}
-	return cfg, problems.Warnings(), nil
+	return target{cfg: cfg, warnings: problems.Warnings(), digest: digestOf(data)}, nil
 }
 
 // parse reads a file. Without an error, cfg is nil if the problems hold errors.

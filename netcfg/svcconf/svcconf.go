@@ -50,6 +50,9 @@ const (
 	// StatusFile is what a service says about itself, for people: wand writes a
 	// [WANStatus] into <run>/wand, at most once a second.
 	StatusFile = "status.json"
+	// AckFile is where a service acknowledges its configuration, in <run>/<service>:
+	// the SHA-256 of the file that it serves, in hexadecimal.
+	AckFile = "ack"
 	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
 	// zone, in <run>/<service>: package probe.
 	ProbeSocket = "probe.sock"

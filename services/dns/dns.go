@@ -44,7 +44,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Dnsd.Name), s.configure)
 	})
 	g.Go(func() error {
-		return run.WatchConfig(ctx, log, leases, func(l svcconf.Leases) error {
+		return run.WatchFile(ctx, log, leases, func(l svcconf.Leases) error {
 			defer func() {
 				select {
 				case <-ctx.Done():

@@ -3,9 +3,13 @@ package run
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"bulkhead/netcfg/strictjson"
@@ -19,7 +23,30 @@ const maxFile = 32 << 20
 // retry is how often a directory that is not there is looked for.
 const retry = time.Second
 
-// WatchConfig calls apply with the JSON value in the file at path, and again with
+// ackFile is where a service says which configuration it serves, beside it: svcconf.AckFile.
+const ackFile = "ack"
+
+// WatchConfig follows a service's own configuration, as [WatchFile] does, and
+// acknowledges each version that apply has taken: it writes the SHA-256 of the file,
+// in hexadecimal, to the file "ack" beside it. There is none before the first.
+func WatchConfig[T any](ctx context.Context, log *slog.Logger, path string, apply func(T) error) error {
+	ack := filepath.Join(filepath.Dir(path), ackFile)
+	// A process before this one may have taken what is there now, and died of it.
+	if err := os.Remove(ack); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Error("take back what a process before acknowledged", "err", err)
+	}
+	return watch(ctx, log, path, func(v T, data []byte) error {
+		if err := apply(v); err != nil {
+			return err
+		}
+		if err := file.Replace(ack, fmt.Appendf(nil, "%x\n", sha256.Sum256(data)), 0o640, -1); err != nil {
+			log.Error("acknowledge the configuration", "err", err)
+		}
+		return nil
+	})
+}
+
+// WatchFile calls apply with the JSON value in the file at path, and again with
 // each new version of it, until ctx ends. It waits for a file, or a directory, that
 // is not there yet. Values arrive in order, one at a time; versions that were
 // replaced before they could be read, or that are equal byte for byte, are skipped.
@@ -29,9 +56,13 @@ const retry = time.Second
 // in force. So it does when the file goes away. Writers replace the file by rename, or readers
 // see halves.
 //
-// WatchConfig returns ctx's error, or an error from apply that wraps [ErrDisabled].
-// It serves as well for files that services write for each other.
-func WatchConfig[T any](ctx context.Context, log *slog.Logger, path string, apply func(T) error) error {
+// WatchFile returns ctx's error, or an error from apply that wraps [ErrDisabled].
+func WatchFile[T any](ctx context.Context, log *slog.Logger, path string, apply func(T) error) error {
+	return watch(ctx, log, path, func(v T, _ []byte) error { return apply(v) })
+}
+
+// watch is [WatchFile] for those who need the file as it is as well.
+func watch[T any](ctx context.Context, log *slog.Logger, path string, apply func(T, []byte) error) error {
 	log = log.With("file", path)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -50,7 +81,7 @@ func WatchConfig[T any](ctx context.Context, log *slog.Logger, path string, appl
 		last = data
 		v, err := strictjson.Decode[T](bytes.NewReader(data))
 		if err == nil {
-			err = apply(v)
+			err = apply(v, data)
 		}
 		if errors.Is(err, ErrDisabled) {
 			return err

@@ -3,8 +3,10 @@ package run_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -114,6 +116,46 @@ func TestConfigIsAppliedAgainWhenReplaced(t *testing.T) {
 	replace(t, path, `{"zone": "guest"}`)
 	w.want(t, "guest")
 	w.stop(t)
+}
+
+func TestOnlyWhatIsServedIsAcknowledged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	ack := filepath.Join(filepath.Dir(path), "ack")
+	if err := os.WriteFile(ack, []byte("of a process that died"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The file is written after apply has returned, so it is looked at in the next.
+	acked := make(chan string, 1)
+	w := watch(t, path, func(c config) error {
+		data, err := os.ReadFile(ack)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		acked <- string(data)
+		if c.Zone == "bad" {
+			return errors.New("no such zone")
+		}
+		return nil
+	})
+	good := func(text string) string { return fmt.Sprintf("%x\n", sha256.Sum256([]byte(text))) }
+	iot, guest := `{"zone": "iot"}`, `{"zone": "guest"}`
+	for _, tt := range []struct{ file, before string }{
+		{iot, ""}, {guest, good(iot)}, {`{"zone": "bad"}`, good(guest)}, {iot, good(guest)},
+	} {
+		replace(t, path, tt.file)
+		if got := <-acked; got != tt.before {
+			t.Errorf("before %s: acknowledged %q, want %q", tt.file, got, tt.before)
+		}
+		if strings.Contains(tt.file, "bad") {
+			w.log.want(t, "no such zone")
+			continue
+		}
+		<-w.applied
+	}
+	w.stop(t)
+	if got, err := os.ReadFile(ack); err != nil || string(got) != good(iot) {
+		t.Errorf("in the end: acknowledged %q, %v", got, err)
+	}
 }
 
 func TestConfigIsWaitedForWithItsDirectory(t *testing.T) {
