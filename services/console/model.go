@@ -82,7 +82,7 @@ func (m *model) enter(answer string, w *world) (do *task) {
 		default:
 			m.note = fmt.Sprintf("That is not %q, so nothing happens.", m.word)
 		}
-	case working:
+	case working: // its result will come
 	case result:
 		m.show(home)
 	}
@@ -114,9 +114,9 @@ func (m *model) show(p page) {
 
 // done shows what came of the task that was carried out.
 func (m *model) done(words []string) {
-	title := m.running
+	task := m.running
 	m.show(result)
-	m.task, m.running, m.body = title, nil, words
+	m.task, m.running, m.body = task, nil, words
 }
 
 // wait returns to the first screen if nobody has typed for long. It returns when

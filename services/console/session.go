@@ -23,6 +23,7 @@ type session struct {
 	model  model
 	shown  []string // what the terminal shows; nil: nobody knows
 	redraw bool
+	stuck  time.Time // until when the terminal is not offered anything that was not asked for
 }
 
 // run shows the box on t, and takes orders, until ctx ends or the terminal does. It
@@ -35,9 +36,9 @@ func (s *session) run(ctx context.Context, t terminal) error {
 	for {
 		world, changed := s.board.look()
 		wake := s.model.wait(time.Now())
-		late, err := s.paint(t, &world)
-		if late && (wake.IsZero() || time.Until(wake) > again) {
-			wake = time.Now().Add(again)
+		err := s.paint(t, &world)
+		if !s.stuck.IsZero() && (wake.IsZero() || s.stuck.Before(wake)) {
+			wake = s.stuck
 		}
 		if err == nil {
 			sleep(ctx, pause)
@@ -80,23 +81,26 @@ func (s *session) take(typed []byte, w *world) <-chan []string {
 	return nil
 }
 
-// paint brings the terminal up to date. late says that it did not take it.
-func (s *session) paint(t terminal, w *world) (late bool, err error) {
-	if s.redraw {
+// paint brings the terminal up to date, or notes that it does not take it.
+func (s *session) paint(t terminal, w *world) error {
+	switch {
+	case s.redraw:
 		s.shown, s.redraw = nil, false
+	case time.Now().Before(s.stuck):
+		return nil
 	}
 	lines := s.model.view(w, t.Size())
 	out := draw(s.shown, lines)
-	s.shown = lines
+	s.shown, s.stuck = lines, time.Time{}
 	if out == "" {
-		return false, nil
+		return nil
 	}
-	_, err = t.Write([]byte(out))
+	_, err := t.Write([]byte(out))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.shown = nil
-		return true, nil
+		s.shown, s.stuck = nil, time.Now().Add(again)
+		return nil
 	}
-	return false, err
+	return err
 }
 
 // farewell says that what is shown is no longer kept up to date.

@@ -84,10 +84,11 @@ func (b *box) Restart(ctx context.Context) error   { return b.order(ctx, "restar
 type wire struct {
 	keys   chan string
 	closed chan struct{}
-	stuck  bool // nobody takes what is shown
 
 	mu    sync.Mutex
+	stuck bool // nobody takes what is shown
 	shown strings.Builder
+	tries int // to show something
 }
 
 func newWire() *wire { return &wire{keys: make(chan string), closed: make(chan struct{})} }
@@ -105,11 +106,12 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tries++
 	if w.stuck {
 		return 0, os.ErrDeadlineExceeded
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	return w.shown.Write(p)
 }
 
@@ -262,6 +264,18 @@ func TestTerminalThatTakesNothingDoesNotStopTheOther(t *testing.T) {
 		if got := b.orders(); got != "restart" {
 			t.Errorf("ordered %q", got)
 		}
+		stuck.mu.Lock()
+		stuck.tries = 0
+		stuck.mu.Unlock()
+		time.Sleep(time.Minute)
+		stuck.mu.Lock()
+		if stuck.tries > 7 {
+			t.Errorf("the screen was offered %d times within a minute", stuck.tries)
+		}
+		stuck.stuck = false
+		stuck.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		shows(t, stuck, "gw", "The box restarts.", "Enter: back") // a whole screen
 	})
 }
 

@@ -60,10 +60,9 @@ func fit(body []string, room int) []string {
 
 // heading is the first line of every page.
 func heading(w *world, width int) string {
-	left, right := " bulkhead", printable(w.version)+" "
-	if w.status.ok() && w.status.value.Name != "" {
+	left, right := "", "Bulkhead "+printable(w.version)+" "
+	if w.status.ok() {
 		left = " " + printable(w.status.value.Name)
-		right = "Bulkhead " + right
 	}
 	return cut(pad(left, width-len(right))+right, width)
 }
@@ -99,11 +98,6 @@ func (m *model) content(w *world, width int) (body, foot []string) {
 	default:
 		if m.task != nil {
 			t.para(m.task.title)
-			t.gap()
-		}
-		if m.page == working && m.running != nil {
-			t.lines = nil
-			t.para(m.running.title)
 			t.gap()
 		}
 		for _, words := range m.body {
