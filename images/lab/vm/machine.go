@@ -41,6 +41,8 @@ type Options struct {
 	// Kernel is started without firmware where it is set, with Initrd and the
 	// command line Append.
 	Kernel, Initrd, Append string
+
+	QEMU []string // further arguments, for what only one test plugs in
 }
 
 // NIC is a network card, in the order in which the guest finds them.
@@ -211,7 +213,7 @@ func (m *Machine) arguments(a arch, o Options) ([]string, error) {
 			// The guest sees a cache that it has to flush.
 			"-device", "virtio-blk-pci,drive=disk,write-cache=on"+boot)
 	}
-	return args, nil
+	return append(args, o.QEMU...), nil
 }
 
 // copyOnce copies a file unless the copy is there.
