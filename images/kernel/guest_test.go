@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel_test
 
 import (
@@ -7,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -16,13 +17,14 @@ import (
 	"time"
 
 	"bulkhead/images/kernel"
-	"bulkhead/images/kernel/machine"
+	"bulkhead/images/kernel/trial"
+	"bulkhead/images/lab/vm"
 )
 
 // ownPlugs is what only one architecture's machine can have.
 var ownPlugs = map[string][]plug{
 	"amd64": {
-		{"i6300esb", "class/watchdog/watchdog0/identity i6300ESB timer"},
+		{"", "class/watchdog/watchdog0/identity i6300ESB timer"}, // which package vm plugs in everywhere
 		{"pvscsi,id=pv", ""}, {"scsi-hd,bus=pv.0,drive=disk", "class/scsi_host/*/proc_name vmw_pvscsi"},
 		{"vmxnet3,netdev=none", "class/net/*/device/driver vmxnet3"},
 		{"isa-serial,index=1", "class/tty/ttyS1"},
@@ -47,7 +49,7 @@ var plugs = []plug{
 	{"usb-net,bus=usb3.0,netdev=none", "class/net/*/device/driver cdc_ether"},
 	{"e1000,netdev=none", "class/net/*/device/driver e1000"},
 	{"e1000e,netdev=none", "class/net/*/device/driver e1000e"},
-	{"virtio-rng-pci", "class/misc/hw_random/rng_current virtio_rng.0"},
+	{"", "class/misc/hw_random/rng_current virtio_rng.0"}, // which package vm plugs in
 }
 
 // arguments returns what QEMU wants to be told of the devices, and the signs by
@@ -61,7 +63,9 @@ func arguments(plugs []plug) (args []string, signs string) {
 		if strings.Contains(p.device, "netdev=none") {
 			args = append(args, "-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", id, 10+i))
 		}
-		args = append(args, "-device", strings.NewReplacer("drive=disk", "drive="+id, "netdev=none", "netdev="+id).Replace(p.device))
+		if p.device != "" {
+			args = append(args, "-device", strings.NewReplacer("drive=disk", "drive="+id, "netdev=none", "netdev="+id).Replace(p.device))
+		}
 		if p.sign != "" {
 			signs += p.sign + "\n"
 		}
@@ -70,83 +74,71 @@ func arguments(plugs []plug) (args []string, signs string) {
 }
 
 // TestGuest starts the kernel in QEMU with a program as init that holds the running
-// kernel against needed.txt and tries it out: see package guest. Without a kernel in
-// a cache or without QEMU it is skipped; with BULKHEAD_NEED_VM=1 it then fails, on
-// the architecture of this machine.
+// kernel against needed.txt and tries it out: see package guest. It does so for the
+// architectures that there are a kernel and QEMU for, and skips others. With
+// BULKHEAD_NEED_VM, which is an architecture or 1 for that of this machine, it is for
+// that one, and fails where it cannot be.
 func TestGuest(t *testing.T) {
-	for _, name := range []string{"amd64", "arm64"} {
-		t.Run(name, func(t *testing.T) { testGuest(t, name) })
+	switch need := os.Getenv("BULKHEAD_NEED_VM"); need {
+	case "":
+		for _, name := range []string{"amd64", "arm64"} {
+			t.Run(name, func(t *testing.T) { testGuest(t, name, t.Skipf) })
+		}
+	case "1":
+		testGuest(t, runtime.GOARCH, t.Fatalf)
+	default:
+		testGuest(t, need, t.Fatalf)
 	}
 }
 
-func testGuest(t *testing.T, name string) {
-	lack := t.Skipf
-	if os.Getenv("BULKHEAD_NEED_VM") == "1" && name == runtime.GOARCH {
-		lack = t.Fatalf
-	}
+func testGuest(t *testing.T, name string, lack func(format string, args ...any)) {
 	arch, err := kernel.ArchByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := kernel.CacheDir()
+	options, err := kernel.FromEnvironment(arch)
 	if err != nil {
 		lack("no cache: %v", err)
 	}
-	k, err := kernel.Lookup(t.Context(), kernel.Options{
-		Arch: arch, Source: os.Getenv("KERNEL_SOURCE"), Shared: os.Getenv("KERNEL_CACHE"), Cache: cache,
-	})
+	k, err := kernel.Lookup(t.Context(), options)
 	if errors.Is(err, fs.ErrNotExist) {
 		lack("no kernel has been built: run make kernel ARCH=%s, or set KERNEL_CACHE (%v)", name, err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := machine.Emulator(arch); err != nil {
-		lack("QEMU is not installed: %v", err)
-	}
-	program := filepath.Join(t.TempDir(), "guest")
-	if err := machine.Build(t.Context(), arch, "./guest", program); err != nil {
-		t.Fatal(err)
+	if err := vm.Lacks(name); err != nil {
+		lack("%v", err)
 	}
 	devices, signs := arguments(append(slices.Clone(plugs), ownPlugs[name]...))
-	m := machine.Machine{
-		Arch: arch, Kernel: k.Image(), Init: program, Files: map[string][]byte{"hardware": []byte(signs)},
+	run := trial.Trial{
+		Arch: arch, Kernel: k, Config: "../../configs/zero-trust.yaml", Files: map[string][]byte{"/hardware": []byte(signs)},
 		QEMU: append([]string{
 			// The cards of configs/zero-trust.yaml, connected to nothing.
 			"-netdev", "hubport,id=wan,hubid=1", "-device", "virtio-net-pci,netdev=wan,mac=52:54:00:10:00:01,romfile=",
 			"-netdev", "hubport,id=trunk,hubid=2", "-device", "virtio-net-pci,netdev=trunk,mac=52:54:00:10:00:02,romfile=",
 		}, devices...),
 	}
-	if m.Files["bulkhead.yaml"], err = os.ReadFile("../../configs/zero-trust.yaml"); err != nil {
-		t.Fatal(err)
-	}
 	if name == runtime.GOARCH {
-		if err := bring(t, m.Files, "nft"); err != nil {
+		if err := bring(t, run.Files, "nft"); err != nil {
 			lack("nft is not installed: %v", err)
 		}
-		if m.Files["/etc/protocols"], err = os.ReadFile("/etc/protocols"); err != nil { // by whose names nft calls numbers
+		if run.Files["/etc/protocols"], err = os.ReadFile("/etc/protocols"); err != nil { // by whose names nft calls numbers
 			lack("no names of protocols: %v", err)
 		}
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	var all []string
-	done := false
-	err = m.Run(ctx, func(line string) {
-		all = append(all, line)
-		line, ours := strings.CutPrefix(line, "guest: ")
-		switch {
-		case !ours:
-		case line == "done":
-			done = true
-		case strings.HasPrefix(line, "FAIL "):
+	lines, err := run.Run(ctx)
+	for _, line := range lines {
+		if strings.HasPrefix(line, "FAIL ") {
 			t.Error(line)
-		default:
+		} else {
 			t.Log(line)
 		}
-	})
-	if !done {
-		t.Errorf("the guest did not come to its end (%v):\n%s", err, strings.Join(all, "\n"))
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

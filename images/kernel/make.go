@@ -34,6 +34,13 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "bulkhead", "kernel"), err
 }
 
+// FromEnvironment returns options with the sources and caches that KERNEL_SOURCE and
+// KERNEL_CACHE name beside the user's cache.
+func FromEnvironment(a Arch) (Options, error) {
+	cache, err := CacheDir()
+	return Options{Arch: a, Source: os.Getenv("KERNEL_SOURCE"), Shared: os.Getenv("KERNEL_CACHE"), Cache: cache, Out: io.Discard}, err
+}
+
 func (o Options) folders() []string {
 	return slices.DeleteFunc([]string{o.Shared, o.Cache}, func(s string) bool { return s == "" })
 }

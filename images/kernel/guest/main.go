@@ -2,12 +2,14 @@
 
 // Command guest is the init process of the machine that the kernel's test starts. It
 // tries what Bulkhead asks of a kernel, prints a line for each and switches the
-// machine off. It is never part of an image.
+// machine off. With the arguments "measure" and a number it measures so many times
+// instead what goes through a box. It is never part of an image.
 package main
 
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,17 +48,27 @@ func main() {
 	var up unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 	fmt.Printf("guest: init after %.1f s\n", time.Duration(up.Nano()).Seconds())
-	for _, c := range checks {
-		if err := c.try(); err != nil {
-			fmt.Printf("guest: FAIL %s: %s\n", c.name, strings.ReplaceAll(err.Error(), "\n", "; "))
-		} else {
-			fmt.Printf("guest: ok %s\n", c.name)
+	if len(os.Args) == 3 && os.Args[1] == "measure" {
+		rounds, _ := strconv.Atoi(os.Args[2])
+		report("mounts", mounts())
+		report("measure", measure(rounds))
+	} else {
+		for _, c := range checks {
+			report(c.name, c.try())
 		}
 	}
 	fmt.Println("guest: done")
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	select {} // the kernel panics when init ends
+}
+
+func report(name string, err error) {
+	if err != nil {
+		fmt.Printf("guest: FAIL %s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+	} else {
+		fmt.Printf("guest: ok %s\n", name)
+	}
 }
 
 // arch is the architecture as [kernel.ArchByName] knows it.

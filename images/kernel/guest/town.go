@@ -30,8 +30,9 @@ type town struct {
 	kernel               *apply.Kernel
 	conntrack            *apply.Conntrack
 	cfg                  *model.Config
+	noFlowtable          bool // say that the kernel has none
 
-	server *net.UDPConn
+	server *net.UDPConn // answers
 	mu     sync.Mutex
 	heard  []string // by the server
 }
@@ -129,6 +130,7 @@ func (t *town) compile() (*compile.Result, error) {
 	if f.Links, f.Kernel, err = t.kernel.Facts(); err != nil {
 		return nil, err
 	}
+	f.Kernel.Flowtable = f.Kernel.Flowtable && !t.noFlowtable
 	return compile.Compile(t.cfg, f), nil
 }
 
@@ -169,24 +171,29 @@ func carryOut(k *apply.Kernel, r *compile.Result) ([]plan.Step, error) {
 	return taken, nil
 }
 
-// client makes a machine in a zone and opens a socket on it.
-func (t *town) client(zone, addr string, mac net.HardwareAddr) (*net.UDPConn, error) {
+// machine makes a machine in a zone.
+func (t *town) machine(zone, addr string, mac net.HardwareAddr) (space, error) {
 	s, err := newSpace()
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	z := t.cfg.Zone(zone)
 	if err := t.trunk.vlan(trunkLink, z.VLAN, mac, s); err != nil {
+		return 0, err
+	}
+	if err := s.address("eth0", netip.PrefixFrom(netip.MustParseAddr(addr), z.Subnet.Bits())); err != nil {
+		return 0, err
+	}
+	return s, s.gateway(z.Gateway)
+}
+
+// client makes a machine in a zone and opens a socket on it.
+func (t *town) client(zone, addr string, mac net.HardwareAddr) (*net.UDPConn, error) {
+	s, err := t.machine(zone, addr, mac)
+	if err != nil {
 		return nil, err
 	}
-	at := netip.MustParseAddr(addr)
-	if err := s.address("eth0", netip.PrefixFrom(at, z.Subnet.Bits())); err != nil {
-		return nil, err
-	}
-	if err := s.gateway(z.Gateway); err != nil {
-		return nil, err
-	}
-	return s.listen(netip.AddrPortFrom(at, 5000).String())
+	return s.listen(addr + ":5000")
 }
 
 // exchange sends a word to the server and waits until it comes back.

@@ -33,15 +33,13 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cache, err := kernel.CacheDir()
+	o, err := kernel.FromEnvironment(arch)
 	if err != nil {
 		return err
 	}
 	_, err = unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
-	k, err := kernel.Make(ctx, kernel.Options{
-		Arch: arch, Source: os.Getenv("KERNEL_SOURCE"), Shared: os.Getenv("KERNEL_CACHE"), Cache: cache,
-		Out: os.Stderr, Terminal: err == nil,
-	})
+	o.Out, o.Terminal = os.Stderr, err == nil
+	k, err := kernel.Make(ctx, o)
 	if err != nil {
 		return err
 	}
