@@ -19,16 +19,20 @@ suite    := go run .ci/suite.go
 rootpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
 	| awk '/ bulkhead\/netcfg\/nstest / || $$1 == "bulkhead/images/lab" {print $$1}')
 
+# Packages whose tests start machines: they want the processor for themselves.
+vmpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
+	| awk '/ bulkhead\/images\/lab\/vm / || $$1 == "bulkhead/images/lab/vm" {print $$1}')
+
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: lab
 lab: deps build ## build everything and start the namespace lab (ends with Ctrl-C; LABFLAGS=--once)
 	$(SUDO) bin/bulkhead lab $(LABFLAGS)
 
 .PHONY: test
-test: deps-test check test-root ## run all tests: check and test-root, with what they need
+test: deps-test check test-root kernel test-vm ## run all tests: check, test-root and test-vm, with what they need
 
 .PHONY: deps
 deps: ## install the Debian packages that are missing, and say which and why
@@ -49,13 +53,23 @@ check: ## formatting, vet, staticcheck, unit tests with the race detector, golde
 	go vet ./...
 	go vet .ci/suite.go
 	go tool staticcheck ./...
-	$(suite) -name unit -- -race -timeout 15m ./...
+	$(suite) -name unit -- -race -timeout 15m $(filter-out $(vmpkgs),$(shell go list ./...))
 	@git diff --exit-code -- '*testdata*' 'configs' || { echo "the tests changed tracked files"; exit 1; }
 
 .PHONY: test-root
 test-root: build ## kernel tests in network namespaces (as root, or with sudo)
 	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin \
 		$(suite) -name root -noskip -- -count=1 -p 1 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(rootpkgs)
+
+.PHONY: test-vm
+test-vm: ## tests in virtual machines with the image's kernel, which make kernel builds
+	BULKHEAD_NEED_VM=1 $(suite) -name vm -noskip -- -race -count=1 -p 1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") $(vmpkgs)
+
+.PHONY: test-arm64
+test-arm64: ## the same on arm64, emulated: not part of make test, since its kernel takes as long again
+	@.ci/deps test arm64
+	@$(MAKE) --no-print-directory kernel ARCH=arm64
+	BULKHEAD_NEED_VM=arm64 $(suite) -name arm64 -noskip -- -count=1 -timeout 30m -run '^TestGuest$$' ./images/kernel
 
 .PHONY: soak
 soak: build ## kill -9 of each of four daemons under load, 50 times
@@ -72,8 +86,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
 
 .PHONY: bench
-bench: deps build ## measure scale, packet cost, throughput and memory, and print the table
+bench: deps-test build kernel ## measure scale, packet cost, throughput and memory, and print the tables
 	$(SUDO) bin/bulkhead lab bench $(BENCHFLAGS)
+	go run ./images/kernel/measure
 
 .PHONY: clean
 clean: ## remove what was built
