@@ -97,3 +97,8 @@ clean: ## remove what was built
 .PHONY: kernel
 kernel: ## build the image's kernel, or take it from a cache (ARCH=arm64, KERNEL_SOURCE=DIR, KERNEL_CACHE=DIR)
 	@ARCH=$(ARCH) go run ./images/kernel/mkkernel
+
+.PHONY: image
+image: ## build out/bulkhead-<arch>.img, to flash, and .gaf, to push (ARCH=arm64; kernel as above)
+	@.ci/deps image
+	@ARCH=$(ARCH) go run ./images/build/mkimage
