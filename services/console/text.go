@@ -26,7 +26,7 @@ func printable(s string) string {
 }
 
 // wrap breaks a text into lines of at most width characters: at spaces, and where a
-// word is longer than a line, behind its last colon that fits, or anywhere.
+// word is longer than a line, behind its last colon or dash that fits, or anywhere.
 func wrap(text string, width int) []string {
 	width = max(width, 1)
 	var lines []string
@@ -40,7 +40,7 @@ func wrap(text string, width int) []string {
 			continue
 		}
 		for len(word) > width {
-			cut := strings.LastIndexByte(word[:width], ':') + 1
+			cut := strings.LastIndexAny(word[:width], ":-") + 1
 			if cut == 0 {
 				cut = width
 			}
