@@ -64,6 +64,9 @@ func Main(built string, programs []Program) {
 	if err := gokrazy.SuperviseServices(services); err != nil {
 		log.Fatalf("init: %v", err)
 	}
+	if err := quieten(); err != nil {
+		logger.Error("init goes on writing over the console", "err", err)
+	}
 	select {}
 }
 
