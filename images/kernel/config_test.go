@@ -92,7 +92,7 @@ func TestFragmentsAskForWhatIsNeeded(t *testing.T) {
 		}
 		for _, n := range needs {
 			// A defconfig may bring what is needed. A fragment may not take it away.
-			if value, ok := wanted[n.Option]; ok && (n.Arch == "" || n.Arch == name) && (value == "n") != n.Off {
+			if value, ok := wanted[n.Option]; ok && (n.Arch == "" || n.Arch == name) && n.Value != value && (n.Value != "" || (value == "n") != n.Off) {
 				t.Errorf("%s: the fragments set CONFIG_%s=%s, needed.txt wants the opposite: %s", name, n.Option, value, n.Why)
 			}
 		}
@@ -106,11 +106,13 @@ func TestMissingNamesOptionAndReason(t *testing.T) {
 	needs := []kernel.Need{
 		{Option: "VLAN_8021Q", Why: "zones"}, {Option: "MODULES", Off: true, Why: "signed"},
 		{Option: "ITCO_WDT", Arch: "amd64", Why: "watchdog"}, {Option: "NET", Why: "all of it"},
+		{Option: "PANIC_TIMEOUT", Value: "10", Why: "restarts"}, {Option: "HZ", Value: "250", Why: "ticks"},
 	}
-	got := kernel.Missing(needs, "arm64", kernel.Config{"MODULES": "y", "NET": "y", "VLAN_8021Q": "m"})
+	got := kernel.Missing(needs, "arm64", kernel.Config{"MODULES": "y", "NET": "y", "VLAN_8021Q": "m", "PANIC_TIMEOUT": "0", "HZ": "250"})
 	want := []string{
 		"CONFIG_VLAN_8021Q is m and must be on: zones",
 		"CONFIG_MODULES is y and must be off: signed",
+		"CONFIG_PANIC_TIMEOUT is 0 and must be 10: restarts",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -116,7 +117,7 @@ func testGuest(t *testing.T, name string, lack func(format string, args ...any))
 			// The cards of configs/zero-trust.yaml, connected to nothing.
 			"-netdev", "hubport,id=wan,hubid=1", "-device", "virtio-net-pci,netdev=wan,mac=52:54:00:10:00:01,romfile=",
 			"-netdev", "hubport,id=trunk,hubid=2", "-device", "virtio-net-pci,netdev=trunk,mac=52:54:00:10:00:02,romfile=",
-		}, devices...),
+		}, append(devices, preparedDisks(t, lack)...)...),
 	}
 	if name == runtime.GOARCH {
 		if err := bring(t, run.Files, "nft"); err != nil {
@@ -140,6 +141,41 @@ func testGuest(t *testing.T, name string, lack func(format string, args ...any))
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// preparedDisks makes disks for the guest, known by their serial numbers, and returns
+// what plugs them in.
+func preparedDisks(t *testing.T, lack func(format string, args ...any)) (args []string) {
+	t.Helper()
+	const size = 48 << 20
+	for serial, mkfs := range map[string][]string{
+		"fat":   {"mkfs.vfat", "-F", "32"},
+		"ext4":  {"mkfs.ext4", "-q", "-b", "1024"},
+		"empty": nil,
+	} {
+		file := filepath.Join(t.TempDir(), serial)
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(file, size); err != nil {
+			t.Fatal(err)
+		}
+		if mkfs != nil {
+			command := append(slices.Clone(mkfs), file)
+			if serial == "ext4" {
+				command = append(command, fmt.Sprint(size/3>>10)) // blocks: there is room to grow
+			}
+			out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput()
+			if errors.Is(err, exec.ErrNotFound) {
+				lack("%v", err)
+			} else if err != nil {
+				t.Fatalf("%s: %v\n%s", command, err, out)
+			}
+		}
+		args = append(args, "-blockdev", "driver=file,filename="+file+",node-name=disk-"+serial,
+			"-device", "virtio-blk-pci,drive=disk-"+serial+",serial="+serial)
+	}
+	return args
 }
 
 // bring adds a program of this machine, as /bin/<name>, and the libraries that it is

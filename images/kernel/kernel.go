@@ -42,12 +42,12 @@ var arm64Fragment string
 
 var arches = []Arch{{
 	Name: "amd64", kbuild: "x86_64", srcarch: "x86", defconfig: "x86_64_defconfig", image: "bzImage",
-	compiler: "x86_64-linux-gnu-", crossPkg: "gcc-x86-64-linux-gnu", objects: 1950, console: "ttyS0,115200", fragment: amd64Fragment,
+	compiler: "x86_64-linux-gnu-", crossPkg: "gcc-x86-64-linux-gnu", objects: 2070, console: "ttyS0,115200", fragment: amd64Fragment,
 }, {
 	// Image and not the smaller vmlinuz.efi: gok refuses what it does not know to
 	// be an arm64 kernel, and older QEMUs cannot start it.
 	Name: "arm64", kbuild: "arm64", srcarch: "arm64", defconfig: "defconfig", image: "Image",
-	compiler: "aarch64-linux-gnu-", crossPkg: "gcc-aarch64-linux-gnu", objects: 1900, console: "ttyAMA0,115200", fragment: arm64Fragment,
+	compiler: "aarch64-linux-gnu-", crossPkg: "gcc-aarch64-linux-gnu", objects: 2280, console: "ttyAMA0,115200", fragment: arm64Fragment,
 }}
 
 // ArchByName returns the architecture that Go calls name.

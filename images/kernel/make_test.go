@@ -45,7 +45,11 @@ func toy(t *testing.T, image string) (source string, builds func() int) {
 	for _, n := range needs {
 		options[n.Option] = true
 		if !n.Off {
-			defconfig += "CONFIG_" + n.Option + "=y\n"
+			value := n.Value
+			if value == "" {
+				value = "y"
+			}
+			defconfig += "CONFIG_" + n.Option + "=" + value + "\n"
 		}
 	}
 	kconfig := ""

@@ -30,6 +30,7 @@ var checks = []struct {
 	{"lockdown", lockdown},
 	{"file systems", fileSystems},
 	{"hardware", hardware},
+	{"disks", disks},
 	{"links", links},
 	{"queues", queues},
 	{"pppoe", pppoe},
