@@ -54,6 +54,8 @@ var layers = map[string][]string{
 	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access"},
 	"services/sock": {},
+	// boottest starts from boot partitions as the firmware does.
+	"services/update/boot/boottest": {"services/update/..."},
 
 	// access decides who gets in; it speaks with nobody.
 	"webui/access": {"services/file"},

@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,10 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bulkhead/services/update/boot"
+	"bulkhead/services/update/boot/boottest"
 )
 
 func TestEntriesComeBackAsWritten(t *testing.T) {
-	e := boot.Entry{Slot: boot.B, Serial: 12, Version: "2026.11.27-abcdef0", Built: "2026-11-27T08:00:00Z", Options: cmdline}
+	e := boot.Entry{Slot: boot.B, Serial: 12, Version: "2026.11.27-abcdef0", Built: "2026-11-27T08:00:00Z", Options: boottest.Cmdline}
 	data, err := e.Render()
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +27,7 @@ func TestEntriesComeBackAsWritten(t *testing.T) {
 sort-key bulkhead
 version 12
 linux /b/vmlinuz
-options ` + cmdline + `
+options ` + boottest.Cmdline + `
 #built 2026-11-27T08:00:00Z
 `
 	if diff := cmp.Diff(want+strings.Repeat("\n", boot.EntryBytes-len(want)), string(data)); diff != "" {
@@ -146,45 +143,6 @@ func TestKernelsDoNotOutgrowTheirPlace(t *testing.T) {
 	got := make([]byte, 4)
 	if n, err := k.ReadAt(got, k.Size()-2); n != 2 || !errors.Is(err, io.EOF) || string(got[:2]) != "xy" {
 		t.Errorf("got %d bytes %q, %v", n, got, err)
-	}
-}
-
-// TestDiskIsFoundInSysfs has a second disk, which was not booted from.
-func TestDiskIsFoundInSysfs(t *testing.T) {
-	sys := t.TempDir()
-	for i, disk := range []string{"sda", "vda"} {
-		for n := 1; n <= 4; n++ {
-			dir := filepath.Join(sys, "devices/pci/block", disk, fmt.Sprint(disk, n))
-			if err := os.MkdirAll(dir, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for file, text := range map[string]string{"partition": fmt.Sprintln(n), "uevent": fmt.Sprintf("MAJOR=%d\nDEVNAME=%s%d\nPARTN=%d\n", i, disk, n, n)} {
-				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := os.MkdirAll(filepath.Join(sys, "dev/block"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(dir, filepath.Join(sys, "dev/block", fmt.Sprintf("%d:%d", 250+i, n))); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	d, err := boot.Find(sys, 251, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	esp, err1 := d.ESP()
-	root, err2 := d.Root(d.Slot.Other())
-	if err := errors.Join(err1, err2); err != nil || d.Slot != boot.B || esp != "/dev/vda1" || root != "/dev/vda2" {
-		t.Errorf("got slot %s, %s, %s, %v", d.Slot, esp, root, err)
-	}
-	if _, err := boot.Find(sys, 251, 4); err == nil {
-		t.Error("partition 4 was taken for a root")
-	}
-	if _, err := boot.Find(sys, 0, 30); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a root that is on no disk: got %v", err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"bulkhead/services/update/disk"
 )
 
 // A Slot is one of the two places for a system: a kernel, a root and a loader entry.
@@ -29,8 +31,8 @@ func (s Slot) Other() Slot {
 // String returns "a" or "b".
 func (s Slot) String() string { return string(rune(s)) }
 
-// Partition returns the number of the slot's root partition. The boot partition is 1.
-func (s Slot) Partition() int { return 2 + int(s-A) }
+// Partition returns the number of the slot's root partition.
+func (s Slot) Partition() int { return disk.RootA + int(s-A) }
 
 // Kernel returns the path of the slot's kernel on the boot partition.
 func (s Slot) Kernel() string { return "/" + s.String() + "/vmlinuz" }

@@ -7,9 +7,6 @@ import (
 	"log/slog"
 )
 
-// Find is find, for a directory that stands for /sys.
-var Find = find
-
 // RunGuard runs Guard with other surroundings.
 func RunGuard(ctx context.Context, log *slog.Logger, read func() (own, other State, err error), reboot func(context.Context, *slog.Logger) error) {
 	(&guard{read, reboot}).run(ctx, log)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"bulkhead/services/update/disk"
 	"bulkhead/services/update/reboot"
 )
 
@@ -24,12 +25,12 @@ const look = 10 * time.Second
 func Guard(ctx context.Context, log *slog.Logger) {
 	g := guard{
 		read: func() (own, other State, err error) {
-			disk, err := Running()
+			d, err := disk.Running()
 			if err != nil {
 				return 0, 0, err
 			}
-			err = disk.With(func(e *ESP) error {
-				own, other, err = e.states(disk.Slot)
+			err = With(d.Partition(disk.ESP), func(e *ESP) error {
+				own, other, err = e.states(SlotOf(d))
 				return err
 			})
 			return own, other, err

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bulkhead/services/update/boot"
+	"bulkhead/services/update/boot/boottest"
 )
 
 // stage does to the boot partition what an update does.
@@ -33,7 +34,7 @@ func stage(dev boot.Device, slot boot.Slot, version string) error {
 	if err := k.Sync(); err != nil {
 		return err
 	}
-	if _, err := e.SetEntry(boot.Entry{Slot: slot, Version: version, Options: cmdline}); err != nil {
+	if _, err := e.SetEntry(boot.Entry{Slot: slot, Version: version, Options: boottest.Cmdline}); err != nil {
 		return err
 	}
 	return e.Arm(slot)
@@ -152,13 +153,13 @@ func TestForeignToolsAgree(t *testing.T) {
 		if err := os.WriteFile(image, d.data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		tool(t, "fsck.vfat", "-n", image)
-		text := tool(t, "mtype", "-i", image, "::/loader/entries/"+boot.EntryName(slot, boot.Armed))
+		boottest.Tool(t, "fsck.vfat", "-n", image)
+		text := boottest.Tool(t, "mtype", "-i", image, "::/loader/entries/"+boot.EntryName(slot, boot.Armed))
 		want, err := boot.ParseEntry(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		tool(t, "mren", "-i", image, "::/loader/entries/"+boot.EntryName(slot, boot.Armed), boot.EntryName(slot, boot.Tried))
+		boottest.Tool(t, "mren", "-i", image, "::/loader/entries/"+boot.EntryName(slot, boot.Armed), boot.EntryName(slot, boot.Tried))
 		if d.data, err = os.ReadFile(image); err != nil {
 			t.Fatal(err)
 		}

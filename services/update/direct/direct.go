@@ -33,11 +33,21 @@ type Device struct {
 }
 
 // Open opens the device at path for reading and writing.
-func Open(path string) (*Device, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT|unix.O_NOFOLLOW, 0)
+func Open(path string) (*Device, error) { return open(path, os.O_RDWR) }
+
+// OpenRead opens the device at path for reading, in use or not.
+func OpenRead(path string) (*Device, error) { return open(path, os.O_RDONLY) }
+
+// OpenUnused does what [Open] does, unless the device is in use, as by a file system
+// that is mounted from it. The error wraps [unix.EBUSY] then.
+func OpenUnused(path string) (*Device, error) { return open(path, os.O_RDWR|unix.O_EXCL) }
+
+func open(path string, flag int) (*Device, error) {
+	flag |= unix.O_NOFOLLOW
+	f, err := os.OpenFile(path, flag|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
 		// A file system that knows no direct access, as old tmpfs: only in tests.
-		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		f, err = os.OpenFile(path, flag, 0)
 	}
 	if err != nil {
 		return nil, err

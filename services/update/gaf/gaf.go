@@ -33,8 +33,8 @@ const (
 
 // Files of a boot image.
 const (
-	kernelPath  = "/vmlinuz"
-	cmdlinePath = "/cmdline.txt"
+	KernelPath  = "/vmlinuz"
+	CmdlinePath = "/cmdline.txt"
 )
 
 // maxSBOM bounds the bill of materials, in bytes.
@@ -75,14 +75,14 @@ func open(f *os.File) (*Archive, error) {
 	if a.zip, err = zip.NewReader(f, info.Size()); err != nil {
 		return nil, fmt.Errorf("not a gokrazy archive: %w", err)
 	}
-	boot, err := a.section(BootFile)
+	boot, err := a.Part(BootFile)
 	if err != nil {
 		return nil, err
 	}
 	if a.boot, err = fat.Open(boot, boot.Size()); err != nil {
 		return nil, fmt.Errorf("%s: %w", BootFile, err)
 	}
-	if _, err := a.section(RootFile); err != nil {
+	if _, err := a.Part(RootFile); err != nil {
 		return nil, err
 	}
 	if a.Manifest, err = a.read(manifest.File, manifest.MaxBytes); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -114,8 +114,8 @@ func (a *Archive) file(name string) (*zip.File, error) {
 	return nil, fmt.Errorf("the archive has no %s: %w", name, fs.ErrNotExist)
 }
 
-// section returns a file of the archive that is not compressed.
-func (a *Archive) section(name string) (*io.SectionReader, error) {
+// Part returns a file of the archive, none of which is compressed.
+func (a *Archive) Part(name string) (*io.SectionReader, error) {
 	f, err := a.file(name)
 	if err != nil {
 		return nil, err
@@ -148,11 +148,11 @@ func (a *Archive) read(name string, limit int64) ([]byte, error) {
 }
 
 // Kernel returns the archive's kernel, and its size in bytes.
-func (a *Archive) Kernel() (io.Reader, int64, error) { return a.boot.File(kernelPath) }
+func (a *Archive) Kernel() (io.Reader, int64, error) { return a.boot.File(KernelPath) }
 
 // Root returns the archive's root file system, and its size in bytes.
 func (a *Archive) Root() (io.Reader, int64, error) {
-	s, err := a.section(RootFile)
+	s, err := a.Part(RootFile)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -188,11 +188,11 @@ func (a *Archive) Describe(version string) (manifest.Manifest, error) {
 	if info.Arch != "" && info.Arch != arch {
 		return manifest.Manifest{}, fmt.Errorf("the archive says that it is for %s, and its kernel is for %s", info.Arch, arch)
 	}
-	cmdline, err := a.boot.ReadFile(cmdlinePath, 4<<10)
+	cmdline, err := a.boot.ReadFile(CmdlinePath, 4<<10)
 	if err != nil {
 		return manifest.Manifest{}, fmt.Errorf("%s: %w", BootFile, err)
 	}
-	root, err := a.section(RootFile)
+	root, err := a.Part(RootFile)
 	if err != nil {
 		return manifest.Manifest{}, err
 	}

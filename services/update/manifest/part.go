@@ -49,15 +49,24 @@ func KernelVersion(r io.ReaderAt) string {
 	return string(word)
 }
 
-// CheckRoot says what is wrong with a root file system of size bytes: it must be a
-// squashfs, version 4, all of which is there.
-func CheckRoot(r io.ReaderAt, size int64) error {
+// RootBytes returns how many bytes a root file system has, by its own word: it must be
+// a squashfs, version 4.
+func RootBytes(r io.ReaderAt) (int64, error) {
 	var b [48]byte
 	if _, err := r.ReadAt(b[:], 0); err != nil || string(b[:4]) != "hsqs" || binary.LittleEndian.Uint16(b[28:]) != 4 {
-		return errors.New("the root is not a squashfs")
+		return 0, errors.New("the root is not a squashfs")
 	}
-	if used := binary.LittleEndian.Uint64(b[40:]); used > uint64(size) {
-		return fmt.Errorf("the root is cut short: %d bytes of %d", size, used)
+	if n := binary.LittleEndian.Uint64(b[40:]); n <= MaxPart {
+		return int64(n), nil
 	}
-	return nil
+	return 0, errors.New("the root is a squashfs of an impossible size")
+}
+
+// CheckRoot says what is wrong with a root file system of which there are size bytes.
+func CheckRoot(r io.ReaderAt, size int64) error {
+	used, err := RootBytes(r)
+	if err == nil && used > size {
+		err = fmt.Errorf("the root is cut short: %d bytes of %d", size, used)
+	}
+	return err
 }

@@ -33,7 +33,7 @@ func Kernel(arch, version string) []byte {
 
 // Root returns bytes that pass for a squashfs.
 func Root(version string) []byte {
-	b := make([]byte, 150_000)
+	b := make([]byte, 600_000)
 	copy(b, "hsqs")
 	b[28] = 4
 	binary.LittleEndian.PutUint64(b[40:], uint64(len(b)))
