@@ -1,0 +1,167 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// maxReply bounds what is read of an answer, in bytes.
+const maxReply = 1 << 20
+
+// A Caller carries requests to a box: [NewClient]'s on the box itself, and
+// webui/remote's client from elsewhere.
+type Caller interface {
+	// Call makes a request. in is sent as JSON unless it is nil, and out holds the
+	// answer unless that is nil. The error says what the box says.
+	Call(ctx context.Context, method, path string, in, out any) error
+	// Upload sends size bytes of body with PUT, and tells progress how many are sent
+	// after each piece, unless it is nil. A refusal comes before the body goes.
+	Upload(ctx context.Context, path string, body io.Reader, size int64, progress func(sent int64)) error
+}
+
+// A Client talks to updated.
+type Client struct{ Caller }
+
+// NewClient returns a client of the socket at path. It connects when used.
+func NewClient(path string) *Client { return &Client{local{socketClient(path)}} }
+
+// expectTime is how long an upload waits for the word that it is welcome.
+const expectTime = 10 * time.Second
+
+func socketClient(path string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ExpectContinueTimeout: expectTime}}
+}
+
+// Status asks how the box's systems are.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, "/v1/update")
+}
+
+// Begin announces an update.
+func (c *Client) Begin(ctx context.Context, b Begin) error {
+	return c.Call(ctx, "POST", "/v1/update", b, nil)
+}
+
+// Put sends a part of the image, "kernel" or "root", of size bytes.
+func (c *Client) Put(ctx context.Context, part string, r io.Reader, size int64, progress func(sent int64)) error {
+	return c.Upload(ctx, "/v1/update/"+part, r, size, progress)
+}
+
+// Commit has the box restart into the update.
+func (c *Client) Commit(ctx context.Context) error {
+	return c.Call(ctx, "POST", "/v1/update/commit", None{}, nil)
+}
+
+// Forget drops an update that was begun.
+func (c *Client) Forget(ctx context.Context) error {
+	return c.Call(ctx, "DELETE", "/v1/update", nil, nil)
+}
+
+// Keys asks which keys the box trusts.
+func (c *Client) Keys(ctx context.Context) (Keys, error) { return get[Keys](ctx, c, "/v1/keys") }
+
+// AddKey has the box trust a key.
+func (c *Client) AddKey(ctx context.Context, k AddKey) error {
+	return c.Call(ctx, "POST", "/v1/keys", k, nil)
+}
+
+// RemoveKey has the box trust a key no more.
+func (c *Client) RemoveKey(ctx context.Context, id string, r RemoveKey) error {
+	return c.Call(ctx, "DELETE", "/v1/keys/"+url.PathEscape(id), r, nil)
+}
+
+// SetGokrazyPassword sets the password of gokrazy's update protocol.
+func (c *Client) SetGokrazyPassword(ctx context.Context, p Password) error {
+	return c.Call(ctx, "POST", "/v1/update/gokrazy-password", p, nil)
+}
+
+func get[T any](ctx context.Context, c *Client, path string) (T, error) {
+	var out T
+	err := c.Call(ctx, "GET", path, nil, &out)
+	return out, err
+}
+
+// local is the Caller of a socket.
+type local struct{ http *http.Client }
+
+func (l local) Call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://updated"+path, body)
+	if err != nil {
+		return err
+	}
+	return l.do(req, out)
+}
+
+func (l local) Upload(ctx context.Context, path string, body io.Reader, size int64, progress func(int64)) error {
+	if progress == nil {
+		progress = func(int64) {}
+	}
+	req, err := http.NewRequestWithContext(ctx, "PUT", "http://updated"+path, &counter{r: body, tell: progress})
+	if err != nil {
+		return err
+	}
+	req.ContentLength = size
+	req.Header.Set("Expect", "100-continue")
+	return l.do(req, nil)
+}
+
+// counter tells how much was read.
+type counter struct {
+	r    io.Reader
+	sent int64
+	tell func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.sent += int64(n)
+	c.tell(c.sent)
+	return n, err
+}
+
+func (l local) do(req *http.Request, out any) error {
+	resp, err := l.http.Do(req)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // the address around it is made up
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	r := io.LimitReader(resp.Body, maxReply)
+	if resp.StatusCode != http.StatusOK {
+		var f struct {
+			Error string `json:"error"`
+		}
+		if err := json.NewDecoder(r).Decode(&f); err != nil || f.Error == "" {
+			return fmt.Errorf("updated answered with HTTP status %d", resp.StatusCode)
+		}
+		return errors.New(f.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(r).Decode(out); err != nil {
+		return fmt.Errorf("read updated's answer: %w", err)
+	}
+	return nil
+}

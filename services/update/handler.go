@@ -1,0 +1,155 @@
+//go:build linux
+
+package update
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"bulkhead/netcfg/strictjson"
+	"bulkhead/services/sock"
+	"bulkhead/services/update/api"
+)
+
+// maxBody bounds a request that is not a part of an image, in bytes.
+const maxBody = 128 << 10
+
+// idle is how long a sender may pause.
+const idle = 30 * time.Second
+
+// handler serves the API, and gokrazy's update protocol below /gokrazy.
+func (u *updater) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/update", get(u.status))
+	mux.Handle("POST /v1/update", post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
+	mux.Handle("DELETE /v1/update", post(func(*http.Request, api.None) error { return u.forget() }))
+	mux.Handle("PUT /v1/update/kernel", u.upload(kernelPart))
+	mux.Handle("PUT /v1/update/root", u.upload(rootPart))
+	mux.Handle("POST /v1/update/commit", post(func(r *http.Request, _ api.None) error { return u.thenRestart(u.commit(r.Context())) }))
+	mux.Handle("GET /v1/keys", get(u.keys))
+	mux.Handle("POST /v1/keys", post(func(_ *http.Request, in api.AddKey) error { return u.addKey(in) }))
+	mux.Handle("DELETE /v1/keys/{id}", post(func(r *http.Request, in api.RemoveKey) error { return u.removeKey(r.PathValue("id"), in) }))
+
+	// webuid passes on what is below update and keys.
+	password := post(func(_ *http.Request, in api.Password) error { return u.setPassword(in) })
+	mux.Handle("POST /v1/gokrazy-password", password)
+	mux.Handle("POST /v1/update/gokrazy-password", password)
+
+	// These undo what is promised to those who hold a key, so they take somebody who
+	// stands before the box.
+	mux.Handle("POST /v1/keys/reset", rootOnly(post(func(*http.Request, api.None) error { return u.resetKeys() })))
+	mux.Handle("POST /v1/boot-other", rootOnly(post(func(r *http.Request, _ api.None) error {
+		return u.thenRestart(u.bootOther(r.Context(), "console"))
+	})))
+	mux.Handle("POST /v1/reset", rootOnly(post(func(*http.Request, api.None) error { return u.thenRestart(u.box.reset()) })))
+
+	u.gokrazyRoutes(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, nil, refuse(http.StatusNotFound, "there is nothing here"))
+	})
+	return mux
+}
+
+// author is who asks, as webuid says.
+func author(r *http.Request) string {
+	const longest = 100
+	a := r.Header.Get(api.AuthorHeader)
+	return a[:min(len(a), longest)]
+}
+
+func (u *updater) thenRestart(err error) error {
+	if err == nil {
+		u.restartSoon()
+	}
+	return err
+}
+
+// rootOnly lets only root through, or who runs this process: not webuid, to which the
+// network talks.
+func rootOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, ok := sock.PeerUID(r.Context())
+		if !ok || uid != 0 && uid != os.Geteuid() {
+			answer(w, nil, refuse(http.StatusForbidden, "only the box's console may do that"))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func get[T any](f func() (T, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		v, err := f()
+		answer(w, v, err)
+	})
+}
+
+// post takes a value in the body, or nothing where the zero value will do.
+func post[In any](f func(*http.Request, In) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(idle))
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			answer(w, nil, refuse(http.StatusBadRequest, "the request: %s", err))
+			return
+		}
+		if len(data) == 0 {
+			data = []byte("{}")
+		}
+		in, err := strictjson.Decode[In](strings.NewReader(string(data)))
+		if err != nil {
+			answer(w, nil, refuse(http.StatusBadRequest, "the request: %s", err))
+			return
+		}
+		answer(w, api.None{}, f(r, in))
+	})
+}
+
+// upload receives a part of an image.
+func (u *updater) upload(part string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, api.None{}, u.put(part, unhurried(w, r), r.ContentLength))
+	})
+}
+
+// unhurried returns a request's body, which may take as long as it takes, but not pause.
+func unhurried(w http.ResponseWriter, r *http.Request) io.Reader {
+	return &slowBody{r.Body, http.NewResponseController(w)}
+}
+
+type slowBody struct {
+	io.Reader
+	conn *http.ResponseController
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	_ = b.conn.SetReadDeadline(time.Now().Add(idle)) // a recorder in a test has none
+	return b.Reader.Read(p)
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusInternalServerError
+		if r, ok := errors.AsType[*refusal](err); ok {
+			status = r.status
+		}
+		v = struct {
+			Error string `json:"error"`
+		}{err.Error()}
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, fmt.Sprintf(`{"error":%q}`, err.Error()), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that left needs no answer
+}

@@ -1,0 +1,199 @@
+//go:build linux
+
+// Package update replaces the box's system, kernel and root, by one that is signed by a
+// trusted key: in the slot that does not run, tried once, and kept only if it proves as
+// good as the one before. Whatever goes wrong, the old one is there. README.md beside
+// this file has the picture.
+//
+// It never touches the slot that runs, nor anything on /perm but its own directory.
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/run"
+	"bulkhead/services/sock"
+	"bulkhead/services/update/api"
+	"bulkhead/services/update/boot"
+	"bulkhead/services/update/disk"
+	"bulkhead/services/update/gate"
+	"bulkhead/services/update/manifest"
+	"bulkhead/services/update/perm"
+	"bulkhead/services/update/reboot"
+)
+
+// infoPath is where the running image says what it is.
+const infoPath = "/etc/bulkhead/" + manifest.InfoFile
+
+// machine is the box under the updater.
+type machine struct {
+	slot   boot.Slot // that runs
+	esp    string    // device nodes
+	roots  map[boot.Slot]string
+	info   manifest.Info
+	arch   string
+	kernel string    // version
+	bootID string    // changes with each boot
+	disk   disk.GUID // of the boot partition, by which a kernel finds its root
+
+	reboot func(context.Context, *slog.Logger) error
+	reset  func() error // makes the next start begin with an empty /perm
+}
+
+// looker is how the updater sees the rest of the box.
+type looker interface {
+	Before(context.Context) gate.Before
+	Look(context.Context) gate.Look
+}
+
+// updater is the service.
+type updater struct {
+	log   *slog.Logger
+	box   machine
+	look  looker
+	dirs  run.Dirs
+	store *store
+
+	lookAgain time.Duration
+	parting   time.Duration // from the answer that announces a restart to the restart
+	restart   chan struct{} // has a word once the machine is to restart
+
+	mu       sync.Mutex
+	staging  *staging // nil: none
+	trial    bool     // the running slot is not blessed
+	waiting  []string // for what the trial waits
+	password passwordGate
+}
+
+// Serve runs the update service until ctx ends. On a machine that was not started from
+// a disk of ours there is nothing to do: the error is [run.ErrDisabled].
+func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
+	box, err := thisMachine()
+	if errors.Is(err, fs.ErrNotExist) {
+		log.Warn("this system cannot be updated", "err", err)
+		return run.ErrDisabled
+	}
+	if err != nil {
+		return err
+	}
+	return newUpdater(log, box, gate.NewAsker(dirs), dirs).serve(ctx)
+}
+
+// serve answers at the socket, and holds the trial if there is one.
+func (u *updater) serve(ctx context.Context) error {
+	l, err := sock.Listen(filepath.Join(u.dirs.Run, api.SocketFile), svcconf.Webuid.ID, svcconf.Webuid.ID)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: u.handler(), ConnContext: sock.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(u.log.Handler(), slog.LevelWarn),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { server.Close() })
+	g.Go(func() error { return server.Serve(l) })
+	g.Go(func() error { return u.run(ctx) })
+	if err := g.Wait(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// thisMachine describes the machine that we run on.
+func thisMachine() (machine, error) {
+	d, err := disk.Running()
+	if err != nil {
+		return machine{}, err
+	}
+	box := machine{
+		slot: boot.SlotOf(d), esp: d.Partition(disk.ESP),
+		roots:  map[boot.Slot]string{boot.A: d.Partition(disk.RootA), boot.B: d.Partition(disk.RootB)},
+		reboot: reboot.Now, reset: perm.Reset,
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return machine{}, fmt.Errorf("ask for the kernel's version: %w", err)
+	}
+	box.kernel = unix.ByteSliceToString(uts.Release[:])
+	box.arch = map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[unix.ByteSliceToString(uts.Machine[:])]
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return machine{}, err
+	}
+	box.bootID = strings.TrimSpace(string(id))
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return machine{}, err
+	}
+	if box.disk, _, err = disk.ParseRoot(string(cmdline)); err != nil {
+		return machine{}, err
+	}
+	// An image that gok made has none: then the loader entry has to do.
+	if data, err := os.ReadFile(infoPath); err == nil {
+		if box.info, err = manifest.ParseInfo(data); err != nil {
+			return machine{}, err
+		}
+	}
+	return box, nil
+}
+
+func newUpdater(log *slog.Logger, box machine, look looker, dirs run.Dirs) *updater {
+	store := openStore(dirs.StateDir(svcconf.Updated.Name))
+	if store.broken != nil {
+		log.Error("updates are refused", "err", store.broken)
+	}
+	return &updater{log: log, box: box, look: look, dirs: dirs, store: store, lookAgain: lookAgain, parting: time.Second, restart: make(chan struct{}, 1)}
+}
+
+// esp opens the boot partition for as long as f runs.
+func (u *updater) esp(f func(*boot.ESP) error) error { return boot.With(u.box.esp, f) }
+
+// other is the slot that does not run.
+func (u *updater) other() boot.Slot { return u.box.slot.Other() }
+
+// run settles how the last update ended, or is to end, and restarts the machine when
+// that was asked for.
+func (u *updater) run(ctx context.Context) error {
+	if err := u.settle(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-u.restart:
+	}
+	select { // the answer to who asked goes first
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(u.parting):
+	}
+	u.log.Info("restart the machine")
+	if err := u.box.reboot(ctx, u.log); err != nil {
+		return fmt.Errorf("restart the machine: %w", err)
+	}
+	<-ctx.Done() // init stops us
+	return ctx.Err()
+}
+
+// restartSoon has the machine restart once what is being answered is answered.
+func (u *updater) restartSoon() {
+	select {
+	case u.restart <- struct{}{}:
+	default: // it will already
+	}
+}
