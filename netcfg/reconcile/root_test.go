@@ -389,6 +389,16 @@ func TestBoxWithoutAPlaceForStateIsClosedAndSaysWhy(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "nothing can be confirmed") {
 		t.Errorf("apply: got %v", err)
 	}
+
+	// Once there is one, such as after its disk was mounted, it starts again with it.
+	if err := os.Remove(filepath.Join(l.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.daemon.Wait(); err == nil || !strings.Contains(l.log.String(), "the state directory can be used by now") {
+		t.Errorf("ended with %v", err)
+	}
+	l.start()
+	l.apply(home)
 }
 
 func TestServicesFindTheirFilesAndNobodyElseDoes(t *testing.T) {

@@ -30,6 +30,9 @@ type Paths struct {
 	Provided string // file with a JSON list of [facts.Provided]; "": none
 }
 
+// stateRetry is how often a state directory is tried that could not be used.
+const stateRetry = 2 * time.Second
+
 // Serve is netcfgd: it owns the network state of the namespace it runs in and
 // serves the API until ctx ends. It returns ctx's error then, and leaves everything
 // in force.
@@ -71,6 +74,9 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	server := api.NewServer(r, log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Run(ctx) })
+	if r.o.Volatile {
+		g.Go(func() error { return awaitState(ctx, p.state()) })
+	}
 	g.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -81,10 +87,32 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	return g.Wait()
 }
 
+// state is where netcfgd keeps its own.
+func (p Paths) state() string { return filepath.Join(p.State, "netcfgd") }
+
+// errState ends a process that began without its state directory.
+var errState = errors.New("the state directory can be used by now: start again with it")
+
+// awaitState waits until the state directory can be used: its disk may be mounted
+// after netcfgd has begun. All that was decided without it is decided anew then, which
+// a new process does best.
+func awaitState(ctx context.Context, dir string) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(stateRetry):
+		}
+		if _, err := txn.Open(dir); err == nil {
+			return errState
+		}
+	}
+}
+
 // open completes the options with what is on disk. A state directory that cannot be
 // read is no reason to be gone: the box is closed then, and says why.
 func (o Options) open(p Paths, private string) (*Reconciler, error) {
-	o.Store, o.NoState = txn.Open(filepath.Join(p.State, "netcfgd"))
+	o.Store, o.NoState = txn.Open(p.state())
 	if o.Store == nil {
 		o.Volatile = true
 		var err error
