@@ -60,12 +60,13 @@ var begin = time.Date(2026, 11, 30, 23, 0, 0, 0, time.UTC)
 
 // fakeKernel holds a network state and changes it as plan says a kernel would.
 type fakeKernel struct {
-	mu      sync.Mutex
-	state   state.State
-	links   []facts.Link
-	fail    func(plan.Step) error // nil: nothing fails
-	steps   []string
-	changed chan struct{}
+	mu        sync.Mutex
+	state     state.State
+	links     []facts.Link
+	flowtable bool
+	fail      func(plan.Step) error // nil: nothing fails
+	steps     []string
+	changed   chan struct{}
 }
 
 func newKernel() *fakeKernel {
@@ -82,7 +83,7 @@ func newKernel() *fakeKernel {
 func (k *fakeKernel) Facts() ([]facts.Link, facts.Kernel, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.links), facts.Kernel{}, nil
+	return slices.Clone(k.links), facts.Kernel{Flowtable: k.flowtable}, nil
 }
 
 func (k *fakeKernel) Observe(want state.State) (state.State, error) {
@@ -882,6 +883,51 @@ func TestRulesThatDoNotLoadAtBootLeadToRescueAndBack(t *testing.T) {
 		wait(time.Minute)
 		if s := b.status(); s.Mode != api.Running || !b.kernel.forwarding() {
 			t.Errorf("after recovery: %s: %q", s.Mode, s.Reason)
+		}
+	})
+}
+
+// TestRulesLoadWithoutTheirFlowtable has a kernel refuse flowtables, as it does for a
+// moment when a network card is pulled: the rules come into force without.
+func TestRulesLoadWithoutTheirFlowtable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.kernel.flowtable = true
+		loaded := func() int {
+			b.kernel.mu.Lock()
+			defer b.kernel.mu.Unlock()
+			return len(b.kernel.state.Ruleset.Table.Flowtables)
+		}
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home)
+		if loaded() != 1 {
+			t.Fatal("no flowtable from the start: there is nothing to test")
+		}
+		b.kernel.refuse(func(s plan.Step) error {
+			if c, ok := s.Change.(plan.LoadRuleset); ok && len(c.To.Table.Flowtables) > 0 {
+				return errors.New("no such file or directory")
+			}
+			return nil
+		})
+		b.mustApply(strings.Replace(home, "8096", "8097", 1))
+		wait(5 * time.Minute)
+		s := b.status()
+		if s.Mode != api.Running || !b.kernel.forwarding() || b.allows() || loaded() != 0 {
+			t.Errorf("%s: %q, the old rules: %t, flowtables: %d", s.Mode, s.Reason, b.allows(), loaded())
+		}
+		if len(s.Troubles) != 1 || !strings.HasPrefix(s.Troubles[0], "slower without a flowtable: ") {
+			t.Errorf("troubles %q", s.Troubles)
+		}
+		b.kernel.done()
+		wait(5 * time.Minute)
+		if steps := b.kernel.done(); len(steps) > 0 {
+			t.Errorf("done again and again: %q", steps)
+		}
+		b.kernel.refuse(nil)
+		wait(time.Minute)
+		if s := b.status(); len(s.Troubles) > 0 || loaded() != 1 {
+			t.Errorf("after recovery: troubles %q, %d flowtables", s.Troubles, loaded())
 		}
 	})
 }

@@ -82,6 +82,9 @@ func (r *Reconciler) attempt() *outcome {
 		return out
 	}
 	if r.carryOut(out); out.unloaded {
+		out = r.withoutFlowtable(out)
+	}
+	if out.unloaded {
 		return out
 	}
 	r.tell(out)
@@ -153,6 +156,31 @@ func (r *Reconciler) carryOut(out *outcome) {
 	for _, s := range left.Steps {
 		out.fail("done, but the kernel does not show it: %s", s.Sentence)
 	}
+}
+
+// withoutFlowtable tries rules that could not be loaded once more without their
+// flowtable, which makes them slower and no weaker. A flowtable hangs off network
+// cards: one that is just being pulled, or whose driver will not have it, must not
+// keep the rules from coming into force. It returns what came of the first attempt
+// if the second does no better.
+func (r *Reconciler) withoutFlowtable(failed *outcome) *outcome {
+	if t := failed.result.State.Ruleset.Table; t == nil || len(t.Flowtables) == 0 {
+		return failed
+	}
+	f := failed.facts
+	f.Kernel.Flowtable = false
+	result, err := compileWith(r.target, f)
+	if err != nil {
+		return failed
+	}
+	out := &outcome{facts: f, result: result, steps: failed.steps, troubles: slices.Clone(failed.troubles)}
+	if r.carryOut(out); out.unloaded {
+		return failed
+	}
+	for _, err := range failed.errs {
+		out.trouble("slower without a flowtable: %w", err)
+	}
+	return out
 }
 
 // plan compares the kernel with what it should hold.
