@@ -50,9 +50,9 @@ var layers = map[string][]string{
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
-	// console asks netcfgd, as the CLI does, and webuid who may come in.
+	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
 	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft",
-		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access"},
+		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
 	// boottest starts from boot partitions as the firmware does.
 	"services/update/boot/boottest": {"services/update/..."},

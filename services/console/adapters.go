@@ -14,6 +14,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
@@ -21,24 +22,10 @@ import (
 func connect(run, gokrazy string) daemons {
 	return daemons{
 		network:    api.NewClient(filepath.Join(run, api.SocketFile)),
-		updates:    updated{newClient("updated", filepath.Join(run, "updated.sock"))},
+		updates:    update.NewClient(filepath.Join(run, update.SocketFile)),
 		web:        webuid{newClient("webuid", filepath.Join(run, svcconf.Webuid.Name, "control.sock"))},
 		supervisor: supervised{newClient("gokrazy", gokrazy)},
 	}
-}
-
-type updated struct{ client }
-
-func (u updated) Slots(ctx context.Context) (s slots, err error) {
-	return s, u.call(ctx, http.MethodGet, "/v1/update", &s)
-}
-
-func (u updated) BootOther(ctx context.Context) error {
-	return u.call(ctx, http.MethodPost, "/v1/boot-other", nil)
-}
-
-func (u updated) Reset(ctx context.Context) error {
-	return u.call(ctx, http.MethodPost, "/v1/reset", nil)
 }
 
 type webuid struct{ client }

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
 // How often daemons are asked, and how long they may take.
 const (
 	every    = 3 * time.Second
+	seldom   = 30 * time.Second // updated, which reads the disk; unless it did not answer
 	patience = 5 * time.Second
 )
 
@@ -63,15 +65,21 @@ func (b *board) nudges() <-chan struct{} {
 func (b *board) watch(ctx context.Context, d daemons) {
 	var g sync.WaitGroup
 	defer g.Wait()
-	g.Go(func() { follow(ctx, b, d.network.Status, func(w *world) *said[*api.Status] { return &w.status }) })
-	g.Go(func() { follow(ctx, b, d.network.Zones, func(w *world) *said[[]api.Zone] { return &w.zones }) })
-	g.Go(func() { follow(ctx, b, d.updates.Slots, func(w *world) *said[slots] { return &w.slots }) })
-	g.Go(func() { follow(ctx, b, d.web.Claim, func(w *world) *said[access.State] { return &w.claim }) })
-	g.Go(func() { follow(ctx, b, d.supervisor.Services, func(w *world) *said[[]service] { return &w.services }) })
+	g.Go(func() {
+		follow(ctx, b, every, d.network.Status, func(w *world) *said[*api.Status] { return &w.status })
+	})
+	g.Go(func() { follow(ctx, b, every, d.network.Zones, func(w *world) *said[[]api.Zone] { return &w.zones }) })
+	g.Go(func() {
+		follow(ctx, b, seldom, d.updates.Status, func(w *world) *said[update.Status] { return &w.systems })
+	})
+	g.Go(func() { follow(ctx, b, every, d.web.Claim, func(w *world) *said[access.State] { return &w.claim }) })
+	g.Go(func() {
+		follow(ctx, b, every, d.supervisor.Services, func(w *world) *said[[]service] { return &w.services })
+	})
 }
 
 // follow asks one question again and again, and keeps the answer at its place.
-func follow[T any](ctx context.Context, b *board, ask func(context.Context) (T, error), place func(*world) *said[T]) {
+func follow[T any](ctx context.Context, b *board, pause time.Duration, ask func(context.Context) (T, error), place func(*world) *said[T]) {
 	for {
 		nudged := b.nudges()
 		asking, cancel := context.WithTimeout(ctx, patience)
@@ -81,11 +89,15 @@ func follow[T any](ctx context.Context, b *board, ask func(context.Context) (T, 
 			return
 		}
 		b.change(func(w *world) { *place(w) = said[T]{value: v, err: err, asked: true} })
+		wait := pause
+		if err != nil {
+			wait = every
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-nudged:
-		case <-time.After(every):
+		case <-time.After(wait):
 		}
 	}
 }

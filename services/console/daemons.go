@@ -2,10 +2,10 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"bulkhead/netcfg/api"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
@@ -26,7 +26,7 @@ type network interface {
 
 // updates is what the console needs of updated.
 type updates interface {
-	Slots(context.Context) (slots, error)
+	Status(context.Context) (update.Status, error)
 	BootOther(context.Context) error
 	Reset(context.Context) error
 }
@@ -41,30 +41,6 @@ type web interface {
 type supervisor interface {
 	Services(context.Context) ([]service, error)
 	Restart(context.Context) error
-}
-
-// slots is what updated says about the two roots.
-type slots struct {
-	Slot    string          `json:"slot"` // of the running system: a or b
-	Version string          `json:"version"`
-	Trial   bool            `json:"trial"` // running on trial
-	Other   *slot           `json:"other"`
-	Staging json.RawMessage `json:"staging"` // there: an update is being received
-	Last    *outcome        `json:"last"`
-}
-
-// slot is a root that is not running.
-type slot struct {
-	Version string `json:"version"`
-	State   string `json:"state"`
-}
-
-// outcome is how the last update went.
-type outcome struct {
-	Outcome string    `json:"outcome"`
-	Why     string    `json:"why"`
-	Version string    `json:"version"`
-	Time    time.Time `json:"time"`
 }
 
 // service is a program that gokrazy supervises.
@@ -89,7 +65,7 @@ type world struct {
 	version  string // of the image
 	status   said[*api.Status]
 	zones    said[[]api.Zone]
-	slots    said[slots]
+	systems  said[update.Status]
 	claim    said[access.State]
 	services said[[]service]
 }

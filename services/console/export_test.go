@@ -6,14 +6,12 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
 // What the tests, which stand outside, need of what is inside.
 type (
-	Slots    = slots
-	Slot     = slot
-	Outcome  = outcome
 	Service  = service
 	Size     = size
 	Terminal = terminal
@@ -35,8 +33,8 @@ type Answers struct {
 	StatusErr   error
 	Zones       []api.Zone
 	ZonesErr    error
-	Slots       *Slots
-	SlotsErr    error
+	Systems     *update.Status
+	SystemsErr  error
 	Claim       *access.State
 	ClaimErr    error
 	Services    []Service
@@ -48,11 +46,11 @@ func (a Answers) World() *World {
 	w.status = said[*api.Status]{a.Status, a.StatusErr, a.Status != nil || a.StatusErr != nil}
 	w.zones = said[[]api.Zone]{a.Zones, a.ZonesErr, a.Zones != nil || a.ZonesErr != nil}
 	w.services = said[[]service]{a.Services, a.ServicesErr, a.Services != nil || a.ServicesErr != nil}
-	if a.Slots != nil || a.SlotsErr != nil {
-		w.slots = said[slots]{err: a.SlotsErr, asked: true}
+	if a.Systems != nil || a.SystemsErr != nil {
+		w.systems = said[update.Status]{err: a.SystemsErr, asked: true}
 	}
-	if a.Slots != nil {
-		w.slots.value = *a.Slots
+	if a.Systems != nil {
+		w.systems.value = *a.Systems
 	}
 	if a.Claim != nil || a.ClaimErr != nil {
 		w.claim = said[access.State]{err: a.ClaimErr, asked: true}

@@ -17,10 +17,11 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/facts"
 	"bulkhead/services/console"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var rewrite = flag.Bool("update", false, "rewrite the golden files")
 
 var (
 	now      = time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
@@ -37,8 +38,8 @@ func unclaimed() console.Answers {
 			Reason: "no configuration has been applied yet: on a computer at port enp1s0, run: bulkhead claim 192.168.77.1"},
 		Zones: []api.Zone{{Name: "management", Port: "enp1s0", Link: "enp1s0", Subnet: netip.MustParsePrefix("192.168.77.0/24"),
 			Gateway: netip.MustParseAddr("192.168.77.1"), Admin: true, DHCP: true}},
-		Slots: &console.Slots{Slot: "a", Version: "2026.11.27-abcdef0"},
-		Claim: &access.State{Code: "4X7M-09QT-ZK3A-B1CD", Fingerprint: fingerprint, Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
+		Systems: &update.Status{Slot: "a", Version: "2026.11.27-abcdef0", Other: update.Other{State: "disabled"}},
+		Claim:   &access.State{Code: "4X7M-09QT-ZK3A-B1CD", Fingerprint: fingerprint, Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
 	}
 }
 
@@ -61,8 +62,8 @@ func running() console.Answers {
 			zone("storage", "192.168.30.0/24", "192.168.30.1", 1), zone("iot", "192.168.40.0/24", "192.168.40.1", 41),
 			zone("guest", "192.168.50.0/24", "192.168.50.1", 7),
 		},
-		Slots: &console.Slots{Slot: "a", Version: "2026.11.27-abcdef0", Other: &console.Slot{Version: "2026.10.02-1234567", State: "good"},
-			Last: &console.Outcome{Outcome: "kept", Version: "2026.11.27-abcdef0", Time: now.Add(-time.Hour)}},
+		Systems: &update.Status{Slot: "a", Version: "2026.11.27-abcdef0", Other: update.Other{Version: "2026.10.02-1234567", State: "good"},
+			Last: &update.Outcome{Outcome: update.Kept, Version: "2026.11.27-abcdef0", Time: now.Add(-time.Hour)}},
 		Claim: &access.State{Claimed: true, Fingerprint: fingerprint},
 		Services: []console.Service{
 			{Path: "/user/consoled", StartTime: now.Add(-time.Hour)}, {Path: "/user/dhcpd", StartTime: now.Add(-time.Hour)},
@@ -77,11 +78,13 @@ func TestScreens(t *testing.T) {
 	closed.Status = &api.Status{Name: "gw", Mode: api.Closed, Missing: []string{"port trunk: no network card has MAC 52:54:00:10:00:02"},
 		Reason: "the confirmed configuration cannot be read: config.yaml:12:3: zones.iot.vlan: 40 is used twice on port trunk"}
 	trial := running()
-	trial.Slots.Trial, trial.Slots.Version, trial.Slots.Slot = true, "2026.11.28-fedcba9", "b"
+	trial.Systems.Trial, trial.Systems.Version, trial.Systems.Slot, trial.Systems.Waiting = true, "2026.11.28-fedcba9", "b", []string{"dnsd in zone iot"}
 	trial.Version = "2026.11.28-fedcba9"
 	silent := console.Answers{Version: "2026.11.27-abcdef0",
-		StatusErr: context.DeadlineExceeded, ZonesErr: context.DeadlineExceeded, SlotsErr: fs.ErrNotExist,
+		StatusErr: context.DeadlineExceeded, ZonesErr: context.DeadlineExceeded, SystemsErr: fs.ErrNotExist,
 		ClaimErr: errors.New("answers with HTTP status 500"), ServicesErr: fs.ErrNotExist}
+	undone := running()
+	undone.Systems.Last = &update.Outcome{Outcome: update.Undone, Why: "dnsd did not answer in zone iot", Version: "2026.11.28-fedcba9", Time: now.Add(-time.Hour)}
 	unplugged := unclaimed()
 	unplugged.Status.Reason = "no configuration has been applied yet: plug a cable into one of its ports: enp1s0"
 	unplugged.Zones, unplugged.Claim.Addresses = []api.Zone{}, nil
@@ -102,6 +105,7 @@ func TestScreens(t *testing.T) {
 		{"running", "A box in daily life.", running(), "", nil, standard},
 		{"closed", "A closed box says why.", closed, "", nil, standard},
 		{"trial", "A new version is on trial.", trial, "", nil, standard},
+		{"undone", "An update was undone.", undone, "", nil, standard},
 		{"silent", "The screen says what does not answer.", silent, "", nil, standard},
 		{"new-code", "A claimed box may have a code as well.", recode, "", nil, standard},
 		{"wrong-choice", "What means nothing does nothing.", running(), "7\r", nil, standard},
@@ -158,7 +162,7 @@ func fits(t *testing.T, lines []string, s console.Size) {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".txt")
-	if *update {
+	if *rewrite {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

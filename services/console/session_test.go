@@ -14,6 +14,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/services/console"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
@@ -54,9 +55,6 @@ func (b *box) Status(ctx context.Context) (*api.Status, error) {
 func (b *box) Zones(ctx context.Context) ([]api.Zone, error) {
 	return b.answers.Zones, b.ask(ctx, "zones")
 }
-func (b *box) Slots(ctx context.Context) (console.Slots, error) {
-	return *b.answers.Slots, b.ask(ctx, "slots")
-}
 func (b *box) Claim(ctx context.Context) (access.State, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,6 +66,16 @@ func (b *box) Services(ctx context.Context) ([]console.Service, error) {
 func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
 	return &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}, b.order(ctx, "undo by "+u.Author)
 }
+
+// system is the same box for updated, which has a status of its own.
+type system struct{ *box }
+
+func (s system) Status(ctx context.Context) (update.Status, error) {
+	return *s.answers.Systems, s.ask(ctx, "systems")
+}
+func (s system) BootOther(ctx context.Context) error { return s.order(ctx, "boot") }
+func (s system) Reset(context.Context) error         { return errors.New("the disk is read-only") }
+
 func (b *box) NewCode(ctx context.Context) error {
 	b.mu.Lock()
 	c := *b.answers.Claim
@@ -76,9 +84,7 @@ func (b *box) NewCode(ctx context.Context) error {
 	b.mu.Unlock()
 	return b.order(ctx, "code")
 }
-func (b *box) BootOther(ctx context.Context) error { return b.order(ctx, "boot") }
-func (b *box) Reset(context.Context) error         { return errors.New("the disk is read-only") }
-func (b *box) Restart(ctx context.Context) error   { return b.order(ctx, "restart") }
+func (b *box) Restart(ctx context.Context) error { return b.order(ctx, "restart") }
 
 // wire is a terminal whose other end is a test.
 type wire struct {
@@ -147,7 +153,7 @@ func serve(t *testing.T, b *box, terminals map[string][]*wire) {
 		names = append(names, name)
 	}
 	done := make(chan error, 1)
-	go func() { done <- console.Serve(ctx, slog.New(slog.DiscardHandler), b, b, b, b, names, open) }()
+	go func() { done <- console.Serve(ctx, slog.New(slog.DiscardHandler), b, system{b}, b, b, names, open) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {

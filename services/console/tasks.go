@@ -84,10 +84,11 @@ func explainUndo(w *world) ([]string, string) {
 }
 
 func explainBoot(w *world) ([]string, string) {
-	words := []string{"This restarts the box with the system in its other root, from before the last update. " +
+	words := []string{"This restarts the box with the system in its other root, most likely the one before the last update. " +
+		"It stays if the box proves healthy with it; otherwise the box returns to the system that runs now. " +
 		"The network is down meanwhile. Configuration and leases stay."}
-	if w.slots.ok() {
-		words = append(words, fmt.Sprintf("Running: %s in root %s. The other root: %s.", orNone(w.slots.value.Version), w.slots.value.Slot, other(w.slots.value)))
+	if w.systems.ok() {
+		words = append(words, "Running: "+this(w.systems.value)+".", "The other: "+other(w.systems.value)+".")
 	}
 	return words, "boot"
 }
@@ -109,7 +110,7 @@ func explainReset(w *world) ([]string, string) {
 
 func explainRestart(w *world) ([]string, string) {
 	words := []string{"This restarts the box. The network is down for as long as that takes."}
-	if w.slots.ok() && w.slots.value.Trial {
+	if w.systems.ok() && w.systems.value.Trial {
 		words = append(words, "An update is on trial: a restart now gives it up, and the version before comes back.")
 	}
 	return words, "restart"

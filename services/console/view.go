@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	update "bulkhead/services/update/api"
 )
 
 // size is a terminal's, in characters.
@@ -156,15 +157,24 @@ func mode(t *text, w *world) {
 		t.field("State", string(s.Mode)+troubles(s))
 		t.field("", s.Reason)
 	}
-	switch {
-	case !w.slots.ok():
-		if w.slots.asked {
-			t.field("Update", missing("updated", true, w.slots.err))
+	updating(t, w)
+}
+
+// updating says what is unusual about the box's systems.
+func updating(t *text, w *world) {
+	switch s := w.systems.value; {
+	case !w.systems.asked:
+	case w.systems.err != nil:
+		t.field("Update", missing("updated", true, w.systems.err))
+	case s.Trial:
+		t.field("Update", orNone(s.Version)+" is on trial: it stays if the box proves healthy")
+		if len(s.Waiting) > 0 {
+			t.field("", "waiting for "+strings.Join(s.Waiting, ", "))
 		}
-	case w.slots.value.Trial:
-		t.field("Update", orNone(w.slots.value.Version)+" is on trial: it stays if the box proves healthy")
-	case len(w.slots.value.Staging) > 0 && string(w.slots.value.Staging) != "null":
-		t.field("Update", "a new version is being received")
+	case s.Staging != nil:
+		t.field("Update", "receiving "+s.Staging.Version)
+	case s.Last != nil && s.Last.Outcome == update.Undone:
+		t.field("Update", outcome(s.Last, w))
 	}
 }
 
@@ -283,7 +293,7 @@ func statePage(t *text, w *world) {
 	t.gap()
 	zonesTable(t, w)
 	t.gap()
-	slotsPart(t, w)
+	rootsPart(t, w)
 	t.gap()
 	servicesPart(t, w)
 }
@@ -313,19 +323,28 @@ func zonesTable(t *text, w *world) {
 	}
 }
 
-func slotsPart(t *text, w *world) {
-	if !w.slots.ok() {
-		t.field("Roots", missing("updated", w.slots.asked, w.slots.err))
+func rootsPart(t *text, w *world) {
+	if !w.systems.ok() {
+		t.field("Roots", missing("updated", w.systems.asked, w.systems.err))
 		return
 	}
-	s := w.slots.value
-	t.field("Roots", fmt.Sprintf("%s: %s, running", orNone(s.Slot), orNone(s.Version)))
+	s := w.systems.value
+	t.field("Roots", this(s)+", running")
 	t.field("", other(s))
-	if l := s.Last; l != nil {
-		t.field("Last update", strings.TrimSuffix(fmt.Sprintf("%s %s, %s: %s", l.Version, l.Outcome, when(l.Time, w), l.Why), ": "))
+	if s.Last != nil {
+		t.field("Last update", outcome(s.Last, w))
 	} else {
 		t.field("Last update", "none")
 	}
+}
+
+// outcome says how an update ended.
+func outcome(o *update.Outcome, w *world) string {
+	words := fmt.Sprintf("%s was %s at %s", orNone(o.Version), o.Outcome, when(o.Time, w))
+	if o.Why != "" {
+		words += ": " + o.Why
+	}
+	return words
 }
 
 func servicesPart(t *text, w *world) {
@@ -356,13 +375,15 @@ func once(i int, name string) string {
 	return name
 }
 
-// other says what is in the root that is not running.
-func other(s slots) string {
-	if s.Other == nil {
-		return "nothing"
-	}
+// this and other say what is in the box's two roots.
+func this(s update.Status) string { return fmt.Sprintf("%s: %s", s.Slot, orNone(s.Version)) }
+
+func other(s update.Status) string {
 	name := map[string]string{"a": "b", "b": "a"}[s.Slot]
-	return strings.TrimPrefix(fmt.Sprintf("%s: %s, %s", name, orNone(s.Other.Version), orNone(s.Other.State)), ": ")
+	if s.Other.Version == "" {
+		return fmt.Sprintf("%s: %s", name, s.Other.State)
+	}
+	return fmt.Sprintf("%s: %s, %s", name, s.Other.Version, s.Other.State)
 }
 
 func orNone(s string) string {

@@ -86,6 +86,17 @@ func (c *Client) SetGokrazyPassword(ctx context.Context, p Password) error {
 	return c.Call(ctx, "POST", "/v1/update/gokrazy-password", p, nil)
 }
 
+// BootOther has the box restart into its other system. Only root on the box may.
+func (c *Client) BootOther(ctx context.Context) error {
+	return c.Call(ctx, "POST", "/v1/boot-other", None{}, nil)
+}
+
+// Reset has the box forget everything that it keeps, and restart. Only root on the box
+// may.
+func (c *Client) Reset(ctx context.Context) error {
+	return c.Call(ctx, "POST", "/v1/reset", None{}, nil)
+}
+
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	var out T
 	err := c.Call(ctx, "GET", path, nil, &out)
