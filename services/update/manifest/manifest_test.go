@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -126,8 +127,12 @@ func TestKeysAreWrittenInOneWord(t *testing.T) {
 	if err != nil || back.Public().String() != k.Public().String() {
 		t.Errorf("got %v, %v", back.Public(), err)
 	}
-	pub, err := manifest.ParsePublicKey(k.Public().String())
-	if err != nil || pub.ID() != k.Public().ID() || len(pub.ID()) != 16 {
+	data, err := json.Marshal(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pub manifest.PublicKey
+	if err := json.Unmarshal(data, &pub); err != nil || string(data) != `"`+k.Public().String()+`"` || pub.ID() != k.Public().ID() || len(pub.ID()) != 16 {
 		t.Errorf("got %v, %v", pub, err)
 	}
 	for _, bad := range []string{"", "ed25519:", "ed25519:AAAA", strings.TrimPrefix(k.Public().String(), "ed25519:"), k.Public().String() + "="} {

@@ -34,7 +34,7 @@ type Signature struct {
 	Sig []byte `json:"sig"`
 }
 
-// A PublicKey is a key that boxes are told to trust. In JSON it is base64, as any bytes.
+// A PublicKey is a key that boxes are told to trust. In JSON it is its one word.
 type PublicKey ed25519.PublicKey
 
 const (
@@ -50,6 +50,18 @@ func (k PublicKey) ID() string {
 
 // String returns the key in one word, for [ParsePublicKey].
 func (k PublicKey) String() string { return publicPrefix + base64.StdEncoding.EncodeToString(k) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	v, err := ParsePublicKey(string(text))
+	if err == nil {
+		*k = v
+	}
+	return err
+}
 
 // ParsePublicKey reads a public key in its one-word form.
 func ParsePublicKey(text string) (PublicKey, error) {
