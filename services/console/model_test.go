@@ -111,6 +111,7 @@ func TestScreens(t *testing.T) {
 		{"wrong-choice", "What means nothing does nothing.", running(), "7\r", nil, standard},
 		{"state", "The state page, first part.", running(), "1\r", nil, standard},
 		{"state-2", "The state page, second part.", running(), "1\r\r", nil, standard},
+		{"state-unplugged", "The state page of a new box without a cable.", unplugged, "1\r", nil, standard},
 		{"state-silent", "The state page of a box where nothing answers.", silent, "1\r", nil, standard},
 		{"undo", "Undo says what is in force.", running(), "2\r", nil, standard},
 		{"undo-nothing", "Undo on a new box.", unclaimed(), "2\r", nil, standard},

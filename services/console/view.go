@@ -303,6 +303,10 @@ func zonesTable(t *text, w *world) {
 		t.field("Zones", missing("netcfgd", w.zones.asked, w.zones.err))
 		return
 	}
+	if len(w.zones.value) == 0 {
+		t.field("Zones", "none")
+		return
+	}
 	const form = " %-20.20s %-19.19s %-12.12s %-9.9s %s"
 	t.lines = append(t.lines, cut(fmt.Sprintf(form, "ZONE", "ADDRESS", "LINK", "SERVES", "LEASES"), t.width))
 	for _, z := range w.zones.value {
@@ -380,10 +384,16 @@ func this(s update.Status) string { return fmt.Sprintf("%s: %s", s.Slot, orNone(
 
 func other(s update.Status) string {
 	name := map[string]string{"a": "b", "b": "a"}[s.Slot]
-	if s.Other.Version == "" {
-		return fmt.Sprintf("%s: %s", name, s.Other.State)
+	state := s.Other.State
+	if words, ok := map[string]string{
+		"disabled": "nothing that could be booted", "armed": "tried at the next start", "failed": "failed when it was tried",
+	}[state]; ok {
+		state = words
 	}
-	return fmt.Sprintf("%s: %s, %s", name, s.Other.Version, s.Other.State)
+	if s.Other.Version == "" {
+		return fmt.Sprintf("%s: %s", name, state)
+	}
+	return fmt.Sprintf("%s: %s, %s", name, s.Other.Version, state)
 }
 
 func orNone(s string) string {
