@@ -43,7 +43,8 @@ const (
 //
 // The devices are the network cards and not the VLAN links on them: the kernel finds
 // the VLAN by itself, and a ruleset is loaded before its VLAN links are made. A card
-// that was there a moment ago and is gone fails the load; the next round knows better.
+// that was there a moment ago and is gone fails the load: whoever loads the rules must
+// be ready to load them without.
 func (c *compiler) offload(t *table, add func(...nft.Stmt)) {
 	cards := c.cards()
 	if !c.facts.Kernel.Flowtable || c.closed || len(cards) == 0 {

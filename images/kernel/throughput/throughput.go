@@ -1,9 +1,9 @@
 //go:build linux
 
 // Package throughput measures what goes through a box: bare forwarding, Bulkhead's
-// rules, and the rules with a flowtable. All of it happens within one emulated machine
-// with the image's kernel, sender and receiver included: what is comparable are the
-// ways, not the figures with those of real hardware.
+// rules, and the rules with a flowtable. All of it happens within one guest with the
+// image's kernel, sender and receiver included: what is comparable are the ways, not
+// the figures with those of real hardware.
 package throughput
 
 import (
@@ -78,7 +78,7 @@ var names = map[string]string{
 
 // Print prints the medians as a table.
 func Print(w io.Writer, o Options, ways []Figures) error {
-	fmt.Fprintf(w, "\nThroughput within a guest (QEMU's emulation, Linux %s), medians of %d rounds\n", o.Kernel.Source, o.Rounds)
+	fmt.Fprintf(w, "\nThroughput within a guest of QEMU (Linux from %s), medians of %d rounds\n", o.Kernel.Source, o.Rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\tUDP 64 B\t\tTCP\t\t")
 	for _, f := range ways {
