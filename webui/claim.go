@@ -42,7 +42,7 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("claimed", "name", in.Name, "from", r.RemoteAddr)
-	if len(in.Key) > 0 {
+	if in.Key != "" {
 		if err := s.trust(r.Context(), in); err != nil {
 			s.log.Warn("the signing key is not taken", "name", in.Name, "err", err)
 			out.KeyError = err.Error()
@@ -67,7 +67,7 @@ func (s *server) refuseClaim(w http.ResponseWriter, r *http.Request, err error) 
 // only while it has none.
 func (s *server) trust(ctx context.Context, in access.ClaimRequest) error {
 	body, err := json.Marshal(struct {
-		Key  []byte `json:"key"`
+		Key  string `json:"key"`
 		Name string `json:"name"`
 	}{in.Key, in.Name})
 	if err != nil {

@@ -220,7 +220,7 @@ func (b *box) claim(code string) (*remote.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := c.Redeem(b.t.Context(), parsed, "alex", nil)
+	p, _, err := c.Redeem(b.t.Context(), parsed, "alex", "")
 	return p, err
 }
 
@@ -663,7 +663,7 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, keyError, err := c.Redeem(t.Context(), code, "alex", []byte("a key"))
+		_, keyError, err := c.Redeem(t.Context(), code, "alex", "ed25519:AAAA")
 		return keyError, err
 	}
 	keyError, err := claim()
@@ -682,7 +682,7 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 	if keyError, err := claim(); err != nil || keyError != "" {
 		t.Errorf("got %q, %v", keyError, err)
 	}
-	if want := `POST /v1/keys {"key":"YSBrZXk=","name":"alex"}`; got != want {
+	if want := `POST /v1/keys {"key":"ed25519:AAAA","name":"alex"}`; got != want {
 		t.Errorf("updated got %s, want %s", got, want)
 	}
 	if keyError, err := claim(); err != nil || keyError != "there is a key already" {

@@ -8,13 +8,18 @@ import (
 	"strings"
 )
 
-// Locate finds out at which of its addresses the box is, and makes that the only one.
-// It asks all of them at once, and the first that answers with the right key is it.
+// Locate finds out at which of its addresses the box is, if it may have several, and
+// makes that the only one.
 func (p *Profile) Locate(ctx context.Context) error {
-	all := append([]string{p.URL}, p.Also...)
-	if len(all) == 1 {
+	if len(p.Also) == 0 {
 		return nil
 	}
+	return p.find(ctx)
+}
+
+// find asks at all addresses at once. The first that answers with the right key is it.
+func (p *Profile) find(ctx context.Context) error {
+	all := append([]string{p.URL}, p.Also...)
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	type answer struct {

@@ -43,6 +43,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // ErrUnreachable says that there is no way to the box from here.
 var ErrUnreachable = errors.New("the box cannot be reached")
 
+// errBroken says that a connection ended before there was an answer.
+var errBroken = errors.New("no answer")
+
 // Client talks to one box. It has the methods of [api.Backend].
 type Client struct {
 	*api.Client
@@ -133,7 +136,7 @@ func explain(ctx context.Context, box string, err error) error {
 			Err:  fmt.Errorf("%w: %w", ErrUnreachable, err),
 		}
 	}
-	return fmt.Errorf("%s: %w", box, err)
+	return &Error{Msg: fmt.Sprintf("%s: %v", box, err), Err: fmt.Errorf("%w: %w", errBroken, err)}
 }
 
 func hostOf(box string) string {
