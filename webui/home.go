@@ -55,10 +55,13 @@ func (s *server) home(w http.ResponseWriter, r *http.Request) {
 }
 
 func describe(m api.Mode) string {
-	if m == api.Closed {
-		return "closed: nothing is forwarded, only admin zones reach the box"
+	switch m {
+	case api.Running:
+		return "running: the confirmed configuration is in force"
+	case api.Setup:
+		return "setup: there is no configuration yet, and nothing is forwarded"
 	}
-	return "running: the confirmed configuration is in force"
+	return "closed: nothing is forwarded, only admin zones reach the box"
 }
 
 // versionIn returns the version of the image, or "" outside of one.

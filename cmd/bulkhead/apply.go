@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/webui/remote"
 )
 
 func (a *app) applyCommand() *cobra.Command {
@@ -26,7 +27,7 @@ names, is listed at the end. A FILE of "-" is standard input.
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args[0], c) },
 	}
-	cmd.Flags().StringVar(&c.Author, "author", author(), "who wants the change, for the history")
+	cmd.Flags().StringVar(&c.Author, "author", author(), "who wants the change, for the history; with --box it is who claimed the box")
 	cmd.Flags().StringVarP(&c.Why, "why", "m", "", "why, for the history")
 	return cmd
 }
@@ -48,7 +49,14 @@ func (a *app) apply(ctx context.Context, file string, c api.Change) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p, err := a.client().Apply(ctx, c)
+	if a.box != "" {
+		box, err := a.profile(ctx)
+		if err != nil {
+			return err
+		}
+		return a.changeThere(ctx, box, a.configOf(c.File), file, func(ctx context.Context, box *remote.Client) (*api.Plan, error) { return box.Apply(ctx, c) })
+	}
+	p, err := api.NewClient(a.socket).Apply(ctx, c)
 	switch {
 	case ctx.Err() != nil:
 		return errInterrupted

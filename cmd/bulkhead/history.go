@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -10,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/model"
+	"bulkhead/webui/remote"
 )
 
 func (a *app) undoCommand() *cobra.Command {
@@ -26,18 +29,48 @@ one back.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			p, err := a.client().Undo(ctx, u)
-			if ctx.Err() != nil {
-				return errInterrupted
-			}
-			if err != nil {
-				return err
-			}
-			return a.printDone(p, "the configuration before the last change")
+			return a.undo(ctx, u)
 		},
 	}
-	cmd.Flags().StringVar(&u.Author, "author", author(), "who wants it, for the history")
+	cmd.Flags().StringVar(&u.Author, "author", author(), "who wants it, for the history; with --box it is who claimed the box")
 	return cmd
+}
+
+func (a *app) undo(ctx context.Context, u api.Undo) error {
+	const what = "the configuration before the last change"
+	if a.box == "" {
+		p, err := api.NewClient(a.socket).Undo(ctx, u)
+		switch {
+		case ctx.Err() != nil:
+			return errInterrupted
+		case err != nil:
+			return err
+		}
+		return a.printDone(p, what)
+	}
+	box, err := a.profile(ctx)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.before(ctx, remote.New(box))
+	if err != nil {
+		return err
+	}
+	return a.changeThere(ctx, box, cfg, what, func(ctx context.Context, box *remote.Client) (*api.Plan, error) { return box.Undo(ctx, u) })
+}
+
+// before returns the configuration before the last change, which says where the box
+// is under it; nil if there is none, which is for the box to say.
+func (a *app) before(ctx context.Context, box *remote.Client) (*model.Config, error) {
+	history, err := box.History(ctx)
+	if err != nil || len(history) < 2 {
+		return nil, err
+	}
+	e, err := box.Entry(ctx, history[1].Number)
+	if err != nil {
+		return nil, err
+	}
+	return a.configOf(api.File{Name: e.Name, Data: e.Data}), nil
 }
 
 func (a *app) historyCommand() *cobra.Command {
@@ -52,7 +85,11 @@ file of one of them, as its author wrote it:
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.client().History(cmd.Context())
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := c.History(cmd.Context())
 			return show(cmd.Context(), a, v, err, a.printHistory)
 		},
 	}
@@ -63,7 +100,11 @@ file of one of them, as its author wrote it:
 			if err != nil {
 				return fmt.Errorf("%w: %q is not the number of a change; see: bulkhead history", errUsage, args[0])
 			}
-			e, err := a.client().Entry(cmd.Context(), n)
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			e, err := c.Entry(cmd.Context(), n)
 			return show(cmd.Context(), a, e, err, func(e *api.Entry) error {
 				_, err := a.out.Write(e.Data)
 				return err

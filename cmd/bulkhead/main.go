@@ -1,6 +1,7 @@
 // Command bulkhead is how people and programs talk to Bulkhead: it checks
 // configuration files, explains them, shows what a change would do, and asks the
-// running netcfgd. What concerns a file alone works on any Linux machine without
+// running box: by netcfgd's socket on the box itself, over HTTPS from a workstation
+// that has claimed it. What concerns a file alone works on any Linux machine without
 // root.
 package main
 
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/webui/remote"
 )
 
 // Exit codes. They are promised in the help text.
@@ -31,13 +33,16 @@ read, netcfgd cannot be reached, or the system failed.`
 
 // app is what the subcommands share.
 type app struct {
+	in       io.Reader
 	out, err io.Writer
+	asks     bool // somebody sits there to answer questions
 	color    bool
 	width    int // of the terminal, in characters; 0: there is none
 	now      func() time.Time
 	location *time.Location // in which times are shown
 
 	socket string
+	box    string // name or address of a box that was claimed; "": the one that this runs on
 	json   bool
 }
 
@@ -45,7 +50,7 @@ func main() {
 	// Signals end the program, except where a command has something to say or to
 	// clean up first: reading a file or a pipe cannot be interrupted otherwise.
 	a := &app{
-		out: os.Stdout, err: os.Stderr, color: colorful(os.Stdout), width: columns(os.Stdout),
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, asks: terminal(os.Stdin) && terminal(os.Stdout), color: colorful(os.Stdout), width: columns(os.Stdout),
 		now: time.Now, location: time.Local,
 	}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
@@ -66,6 +71,10 @@ func colorful(f *os.File) bool {
 	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return false
 	}
+	return terminal(f)
+}
+
+func terminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
 }
@@ -99,8 +108,10 @@ func (a *app) report(err error) int {
 	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing):
 		return exitProblem
 	}
-	if errors.Is(err, api.ErrUnreachable) {
-		fmt.Fprintf(a.err, "\thint: netcfgd may not be running on this machine, or you are not root; --socket names another socket\n")
+	if e, ok := errors.AsType[*remote.Error](err); ok && e.Hint != "" {
+		fmt.Fprintf(a.err, "\thint: %s\n", e.Hint)
+	} else if errors.Is(err, api.ErrUnreachable) {
+		fmt.Fprintf(a.err, "\thint: netcfgd may not be running on this machine, or you are not root; --box names a box to ask instead\n")
 	}
 	return exitSystem
 }
@@ -126,12 +137,18 @@ talks to the gateway it runs on.
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", "/run/bulkhead/"+api.SocketFile, "`path` of netcfgd's socket")
+	root.PersistentFlags().StringVar(&a.box, "box", "", "`name` or address of a box that was claimed, instead of this machine")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
+	_ = root.RegisterFlagCompletionFunc("box", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // fails without such a flag
+		all, _ := remote.Open() // none then
+		return all.Names(), cobra.ShellCompDirectiveNoFileComp
+	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
+		a.claimCommand(),
 		newLabCommand(),
 	)
 	wrapArgs(root)
@@ -152,8 +169,6 @@ func wrapArgs(cmd *cobra.Command) {
 		wrapArgs(sub)
 	}
 }
-
-func (a *app) client() *api.Client { return api.NewClient(a.socket) }
 
 // completeFiles offers configuration files where one is expected.
 func completeFiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -51,6 +51,7 @@ func TestGolden(t *testing.T) {
 		"$CLOSED":  serve(t, &backend{status: closed}),
 		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no box was ever claimed
 	t.Chdir("../..")
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { golden(t, file, vars) })

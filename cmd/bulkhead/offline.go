@@ -41,6 +41,10 @@ func (a *app) parse(name string) (*model.Config, diag.List, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return a.parseFile(f)
+}
+
+func (a *app) parseFile(f api.File) (*model.Config, diag.List, error) {
 	cfg, problems := conf.Parse(f.Name, f.Data, a.now())
 	if cfg == nil {
 		return nil, nil, &api.Refused{Problems: problems.Sorted()}

@@ -55,7 +55,11 @@ func (a *app) planOf(ctx context.Context, from, file string) (*api.Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	return a.client().Plan(ctx, f)
+	c, err := a.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Plan(ctx, f)
 }
 
 // planBetween compares two files.

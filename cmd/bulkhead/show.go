@@ -22,7 +22,11 @@ what is missing and what went wrong. The subcommands list the rest.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.client().Status(cmd.Context())
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
 			return show(cmd.Context(), a, s, err, a.printStatus)
 		},
 	}
@@ -39,7 +43,11 @@ func listCommand[T any](a *app, name, short string, ask func(*api.Client, contex
 	return &cobra.Command{
 		Use: name, Short: short, Long: short + ".\n\n" + exitHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := ask(a.client(), cmd.Context())
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := ask(c, cmd.Context())
 			return show(cmd.Context(), a, v, err, print)
 		},
 	}
@@ -107,7 +115,9 @@ func times(v any) []*time.Time {
 func (a *app) boxTime(ctx context.Context, v any) *time.Location {
 	s, ok := v.(*api.Status)
 	if !ok && len(times(v)) > 0 {
-		s, _ = a.client().Status(ctx) // what was asked for is there: show it in any case
+		if c, err := a.client(ctx); err == nil {
+			s, _ = c.Status(ctx) // what was asked for is there: show it in any case
+		}
 	}
 	if s == nil || s.Timezone == "" {
 		return a.location

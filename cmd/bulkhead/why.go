@@ -69,7 +69,10 @@ func (a *app) why(ctx context.Context, file, from, to, protocol string) error {
 	var why *api.Why
 	var err error
 	if file == "" {
-		why, err = a.client().Why(ctx, from, to, protocol)
+		var c *api.Client
+		if c, err = a.client(ctx); err == nil {
+			why, err = c.Why(ctx, from, to, protocol)
+		}
 	} else {
 		why, err = a.whyFile(file, from, to, protocol)
 	}

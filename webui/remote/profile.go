@@ -62,7 +62,7 @@ func (p Profiles) Names() []string {
 
 // Load returns the profile of a name. The error wraps [fs.ErrNotExist] if there is none.
 func (p Profiles) Load(name string) (*Profile, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, err
 	}
 	path := p.path(name)
@@ -82,7 +82,7 @@ func (p Profiles) Load(name string) (*Profile, error) {
 
 // Find returns the profile of a box by its name, or by an address that it has.
 func (p Profiles) Find(box string) (*Profile, error) {
-	if checkName(box) == nil {
+	if CheckName(box) == nil {
 		v, err := p.Load(box)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return v, err
@@ -115,7 +115,7 @@ func contains(list []string, s string) bool {
 
 // Save writes a profile for its owner's eyes only.
 func (p Profiles) Save(v *Profile) error {
-	if err := checkName(v.Name); err != nil {
+	if err := CheckName(v.Name); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
@@ -147,8 +147,8 @@ func (p Profiles) Free(name string, of access.Fingerprint) string {
 
 func (p Profiles) path(name string) string { return filepath.Join(p.dir, name+profileExt) }
 
-// checkName reports what is wrong with the name of a profile, which is that of a file.
-func checkName(name string) error {
+// CheckName reports what is wrong with the name of a profile, which is that of a file.
+func CheckName(name string) error {
 	if name == "" || name[0] == '.' || len(name) > 64 || strings.ContainsAny(name, "/:\x00") {
 		return fmt.Errorf("%q is no name for a box", name)
 	}

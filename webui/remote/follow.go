@@ -15,28 +15,32 @@ import (
 const (
 	followAfter = 2 * time.Second  // without an answer, the box is looked for
 	followEvery = time.Second      // from then on
-	followTime  = 45 * time.Second // at most, while it is nowhere
+	followTime  = 20 * time.Second // at most, while it is nowhere
 	doubtTime   = 15 * time.Second // at most, while it is there and nothing has changed
 )
 
-// Errors of [Profile.Apply].
+// Errors of [Profile.Follow].
 var (
 	ErrLost     = errors.New("the box's answer did not arrive, and the box cannot be found from here any more")
 	ErrNotTaken = errors.New("the connection broke, and the box did not take the change: try again")
 )
 
-// Applied is a change that is in force.
-type Applied struct {
+// Change is something that puts another configuration into force.
+type Change func(context.Context, *Client) (*api.Plan, error)
+
+// Done is a change that is in force.
+type Done struct {
 	Plan  *api.Plan // nil: the answer got lost, although the change was carried out
+	Moved bool      // the box is not where it was
 	Found bool      // the box is at p.URL and can be reached from here
 }
 
-// Apply puts a change into force on a box that may have other addresses afterwards:
-// next are all that it has then, as URLs. p holds where the box is, or may be, when
-// Apply returns, whatever the error.
+// Follow makes a change on a box that may have other addresses afterwards: next are all
+// that it has then, as URLs; none if that is not known. p holds where the box is, or
+// may be, when Follow returns, whatever the error.
 //
 // The error is [ErrLost] if the change may be in force, or not.
-func (p *Profile) Apply(ctx context.Context, c api.Change, next []string) (*Applied, error) {
+func (p *Profile) Follow(ctx context.Context, next []string, change Change) (*Done, error) {
 	before, err := p.number(ctx, p.URL)
 	if err != nil {
 		return nil, err
@@ -50,7 +54,7 @@ func (p *Profile) Apply(ctx context.Context, c api.Change, next []string) (*Appl
 	answered := make(chan result, 1)
 	client := New(p)
 	go func() {
-		plan, err := client.Apply(ctx, c)
+		plan, err := change(ctx, client)
 		answered <- result{plan, err}
 	}()
 	places := append([]string{p.URL}, slices.DeleteFunc(slices.Clone(next), func(s string) bool { return s == p.URL })...)
@@ -63,7 +67,7 @@ func (p *Profile) Apply(ctx context.Context, c api.Change, next []string) (*Appl
 			return nil, ctx.Err()
 		case r := <-answered:
 			if r.err == nil {
-				return &Applied{r.plan, p.settle(ctx, next)}, nil
+				return p.settle(ctx, next, &Done{Plan: r.plan}), nil
 			}
 			if !broken(r.err) {
 				return nil, r.err
@@ -73,8 +77,9 @@ func (p *Profile) Apply(ctx context.Context, c api.Change, next []string) (*Appl
 			at, n := p.search(ctx, places)
 			switch {
 			case at != "" && n > before:
+				moved := at != p.URL
 				p.URL, p.Also = at, nil
-				return &Applied{nil, p.settle(ctx, next)}, nil
+				return p.settle(ctx, next, &Done{Moved: moved}), nil
 			case at != "":
 				seen = time.Now()
 			}
@@ -112,24 +117,27 @@ func (p *Profile) number(ctx context.Context, url string) (int, error) {
 	return s.Confirmed.Number, nil
 }
 
-// settle makes next the places where the box is, and reports whether it can be reached
+// settle makes next the places where the box is, and notes whether it can be reached
 // at one of them, which is the only one then.
-func (p *Profile) settle(ctx context.Context, next []string) bool {
+func (p *Profile) settle(ctx context.Context, next []string, done *Done) *Done {
 	if len(next) == 0 || slices.Contains(next, p.URL) {
-		return true // as it was
+		done.Found = true
+		return done
 	}
+	done.Moved = true
 	p.URL, p.Also = next[0], next[1:]
 	for range 5 { // a link takes a moment to come up
 		if p.find(ctx) == nil {
-			return true
+			done.Found = true
+			return done
 		}
 		select {
 		case <-ctx.Done():
-			return false
+			return done
 		case <-time.After(followEvery):
 		}
 	}
-	return false
+	return done
 }
 
 // broken reports whether an error says nothing about what was asked.

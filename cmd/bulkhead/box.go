@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/model"
+	"bulkhead/webui/remote"
+)
+
+// client returns a client of netcfgd: on this machine, or on the box that --box names.
+func (a *app) client(ctx context.Context) (*api.Client, error) {
+	if a.box == "" {
+		return api.NewClient(a.socket), nil
+	}
+	c, err := a.remote(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Client, nil
+}
+
+// remote returns a client of the box that --box names, for what there is only over
+// HTTPS. Without --box it is the only box that was claimed from here.
+func (a *app) remote(ctx context.Context) (*remote.Client, error) {
+	p, err := a.profile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(p), nil
+}
+
+// profile finds the box, also where it has gone since it was last seen.
+func (a *app) profile(ctx context.Context) (*remote.Profile, error) {
+	all, err := remote.Open()
+	if err != nil {
+		return nil, err
+	}
+	box := a.box
+	if names := all.Names(); box == "" && len(names) == 1 {
+		box = names[0]
+	}
+	if box == "" {
+		return nil, fmt.Errorf("%w: name the box with --box", errUsage)
+	}
+	p, err := all.Find(box)
+	if err != nil || len(p.Also) == 0 {
+		return p, err
+	}
+	if err := p.Locate(ctx); err != nil {
+		return nil, err
+	}
+	return p, all.Save(p)
+}
+
+// changeThere makes a change on another box, after which it has cfg (nil: not known) in
+// force, and says what came of it.
+func (a *app) changeThere(ctx context.Context, box *remote.Profile, cfg *model.Config, what string, change remote.Change) error {
+	done, err := a.carryOut(ctx, box, cfg, change)
+	if err != nil {
+		return err
+	}
+	if done.Plan == nil && !a.json {
+		fmt.Fprintf(a.out, "%s is in force; the box's report got lost with its old address\n", what)
+	} else if done.Plan == nil {
+		fmt.Fprintln(a.out, "null")
+	} else if err := a.printDone(done.Plan, what); err != nil {
+		return err
+	}
+	if !a.json {
+		a.printMoved(box, cfg, done)
+	}
+	return nil
+}
+
+// carryOut makes a change on another box, and remembers where that is then.
+func (a *app) carryOut(ctx context.Context, box *remote.Profile, cfg *model.Config, change remote.Change) (*remote.Done, error) {
+	all, err := remote.Open()
+	if err != nil {
+		return nil, err
+	}
+	before := box.URL
+	done, err := box.Follow(ctx, adminURLs(cfg), change)
+	if box.URL != before || len(box.Also) > 0 {
+		err = errors.Join(err, all.Save(box))
+	}
+	switch {
+	case errors.Is(err, remote.ErrLost):
+		return nil, &remote.Error{Msg: err.Error(), Hint: "connect this machine to " + places(cfg) + ", then see: bulkhead --box " + box.Name + " show", Err: err}
+	case ctx.Err() != nil:
+		return nil, errInterrupted
+	case err != nil:
+		return nil, err
+	}
+	return done, nil
+}
+
+// printMoved says where a box is that has moved.
+func (a *app) printMoved(box *remote.Profile, cfg *model.Config, done *remote.Done) {
+	switch {
+	case !done.Moved:
+	case done.Found:
+		fmt.Fprintf(a.out, "The box is at %s now, and answers there.\n", box.URL)
+	default:
+		fmt.Fprintf(a.out, "The box has moved. Connect this machine to %s\nand get an address there; then: bulkhead --box %s show\n", places(cfg), box.Name)
+	}
+}
+
+// configOf returns what a file says, or nil: one with problems is for the box to
+// refuse, which may be newer than this program.
+func (a *app) configOf(f api.File) *model.Config {
+	cfg, _ := conf.Parse(f.Name, f.Data, a.now())
+	return cfg
+}
+
+// adminURLs are where the box is under a configuration.
+func adminURLs(cfg *model.Config) []string {
+	var urls []string
+	for _, z := range adminZones(cfg) {
+		urls = append(urls, "https://"+z.Gateway.String())
+	}
+	return urls
+}
+
+func adminZones(cfg *model.Config) []*model.Zone {
+	if cfg == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(cfg.Zones), func(z *model.Zone) bool { return !z.Admin })
+}
+
+// places says in words where the box is under a configuration.
+func places(cfg *model.Config) string {
+	var list []string
+	for _, z := range adminZones(cfg) {
+		where := "port " + z.Port.Name
+		if z.VLAN != 0 {
+			where = fmt.Sprintf("VLAN %d of port %s", z.VLAN, z.Port.Name)
+		}
+		list = append(list, fmt.Sprintf("zone %s (%s, the box is %s)", z.Name, where, z.Gateway))
+	}
+	if list == nil {
+		return "an admin zone"
+	}
+	return strings.Join(list, " or ")
+}
