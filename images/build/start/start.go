@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 
 	"github.com/gokrazy/gokrazy"
+	"golang.org/x/sys/unix"
 
 	"bulkhead/services/update/boot"
 	"bulkhead/services/update/manifest"
@@ -49,6 +51,9 @@ func Main(built string, programs []Program) {
 	}
 	if err := closeInput(); err != nil {
 		logger.Error("init reads the console", "err", err)
+	}
+	if err := forbidKeys(); err != nil {
+		logger.Error("Ctrl-Alt-Del restarts the box", "err", err)
 	}
 	log.Printf("init: starting %d services of version %s", len(programs), version())
 	services := make([]*gokrazy.Service, len(programs))
@@ -91,5 +96,17 @@ func closeInput() error {
 		return fmt.Errorf("close standard input: %w", err)
 	}
 	os.Stdin = null
+	return nil
+}
+
+// forbidKeys keeps Ctrl-Alt-Del from restarting the box at once, with /perm mounted:
+// the console's menu does so properly, and asks.
+func forbidKeys() error {
+	// The kernel then sends init an interrupt instead. Nobody listens; to ignore it
+	// would be inherited by all services.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil {
+		return fmt.Errorf("switch off Ctrl-Alt-Del: %w", err)
+	}
 	return nil
 }
