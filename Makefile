@@ -19,9 +19,10 @@ suite    := go run .ci/suite.go
 rootpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
 	| awk '/ bulkhead\/netcfg\/nstest / || $$1 == "bulkhead/images/lab" {print $$1}')
 
-# Packages whose tests start machines: they want the processor for themselves.
+# Packages whose tests want the image's kernel, mostly to start machines with it, which
+# want the processor for themselves. They say so by importing one of the two.
 vmpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
-	| awk '/ bulkhead\/images\/lab\/vm / || $$1 == "bulkhead/images/lab/vm" {print $$1}')
+	| awk '/ bulkhead\/images\/(kernel|lab\/vm) / {print $$1}')
 
 .PHONY: help
 help: ## show this list
