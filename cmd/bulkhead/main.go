@@ -39,6 +39,7 @@ type app struct {
 	color    bool
 	width    int // of the terminal, in characters; 0: there is none
 	now      func() time.Time
+	poll     time.Duration  // between two looks at a box that restarts
 	location *time.Location // in which times are shown
 
 	socket string
@@ -51,7 +52,7 @@ func main() {
 	// clean up first: reading a file or a pipe cannot be interrupted otherwise.
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, asks: terminal(os.Stdin) && terminal(os.Stdout), color: colorful(os.Stdout), width: columns(os.Stdout),
-		now: time.Now, location: time.Local,
+		now: time.Now, poll: pushLook, location: time.Local,
 	}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }
@@ -148,7 +149,7 @@ talks to the gateway it runs on.
 	})
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
-		a.claimCommand(),
+		a.claimCommand(), a.pushCommand(), a.keysCommand(), a.imageCommand(),
 		newLabCommand(),
 	)
 	wrapArgs(root)

@@ -35,6 +35,7 @@ what is missing and what went wrong. The subcommands list the rest.
 		listCommand(a, "rules", "List the rules, and what was refused", (*api.Client).Rules, a.printRules),
 		listCommand(a, "leases", "List the addresses given to clients", (*api.Client).Leases, a.printLeases),
 		listCommand(a, "devices", "List the inventory", (*api.Client).Devices, a.printDevices),
+		a.showUpdateCommand(),
 	)
 	return cmd
 }
