@@ -112,7 +112,7 @@ func (a *app) claim(ctx context.Context, c claim, address string, files []string
 	if err != nil {
 		return err
 	}
-	p.Name = profileName(all, p.Fingerprint, c.name, p.Name, later)
+	p.Name = profileName(all, p.Fingerprint, c.name, later, p.Name)
 	if err := all.Save(p); err != nil {
 		return fmt.Errorf("the box is claimed, but its token cannot be kept, so set a new code at its console: %w", err)
 	}

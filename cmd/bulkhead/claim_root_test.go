@@ -204,7 +204,7 @@ func TestNewBoxIsClaimedAndMovesToItsFirstConfiguration(t *testing.T) {
 	}
 	t.Logf("claim said:\n%s", out)
 
-	const name = "gw" // the file's: the box had none when it was claimed
+	const name = "gw" // the file's: the box is called bulkhead before
 	out, code = b.cli("--box", name, "show")
 	if code != 0 || !strings.Contains(out, "gw is running") || !strings.Contains(out, "when the box was claimed") {
 		t.Errorf("show: exit %d\n%s", code, out)
