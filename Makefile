@@ -73,8 +73,8 @@ test-arm64: ## the same on arm64, emulated: not part of make test, since its ker
 	BULKHEAD_NEED_VM=arm64 $(suite) -name arm64 -noskip -- -count=1 -timeout 30m -run '^TestGuest$$' ./images/kernel
 
 .PHONY: soak
-soak: build ## kill -9 of each of four daemons under load, 50 times
-	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=200 \
+soak: build ## kill -9 of each of five daemons under load, 50 times
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=250 \
 		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
 
 .PHONY: fuzz

@@ -39,7 +39,7 @@ zones:
 // workstation and a room of gadgets.
 type newBox struct {
 	t                 *testing.T
-	dir               string
+	dir, bin          string
 	gw, desk, gadgets int // namespaces
 	webuid            *exec.Cmd
 	log               lockedBuffer
@@ -79,9 +79,13 @@ func unpack(t *testing.T) *newBox {
 			t.Logf("the box said:\n%s", b.log.String())
 		}
 	})
-	build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/bulkhead")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	b.bin = os.Getenv("BULKHEAD_BIN") // make test-root has built them
+	if b.bin == "" {
+		b.bin = dir
+		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/bulkhead")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "home.yaml"), []byte(firstFile), 0o644); err != nil {
 		t.Fatal(err)
@@ -113,7 +117,7 @@ func unpack(t *testing.T) *newBox {
 // start starts a daemon in the box, as its init would.
 func (b *newBox) start(name string, args ...string) *exec.Cmd {
 	b.t.Helper()
-	cmd := exec.Command(filepath.Join(b.dir, name), append(args, "-run", filepath.Join(b.dir, "run"), "-state", filepath.Join(b.dir, "state"))...)
+	cmd := exec.Command(filepath.Join(b.bin, name), append(args, "-run", filepath.Join(b.dir, "run"), "-state", filepath.Join(b.dir, "state"))...)
 	cmd.Stdout, cmd.Stderr = &b.log, &b.log
 	nstest.Run(b.t, b.gw, func() {
 		if err := cmd.Start(); err != nil {
@@ -156,7 +160,7 @@ func (b *newBox) until(what string, ok func() bool) {
 // cli runs bulkhead at the desk, and returns what it says and its exit code.
 func (b *newBox) cli(args ...string) (string, int) {
 	b.t.Helper()
-	cmd := exec.Command(filepath.Join(b.dir, "bulkhead"), args...)
+	cmd := exec.Command(filepath.Join(b.bin, "bulkhead"), args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(b.dir, "desk"), "NO_COLOR=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -177,6 +181,7 @@ func (b *newBox) dial(ns int, to string) (err error) {
 }
 
 func TestNewBoxIsClaimedAndMovesToItsFirstConfiguration(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	b := unpack(t)
 	var state access.State
 	b.until("the box waits for its owner at 192.168.77.1", func() bool {
@@ -262,6 +267,7 @@ func (b *newBox) checkRights() {
 }
 
 func TestOwnerWhoLosesTheBoxIsToldWhereItIs(t *testing.T) {
+	t.Parallel()
 	b := unpack(t)
 	var state access.State
 	b.until("the box waits for its owner", func() bool {

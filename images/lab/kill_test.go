@@ -3,12 +3,15 @@
 package lab_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -38,7 +41,7 @@ const comeback = 2 * time.Second
 // notice, each daemon must be back in time, and all leases must still be there.
 func TestKilledDaemonsLetNothingThrough(t *testing.T) {
 	b := setUp(t)
-	kills := 8
+	kills := 10
 	if n, err := strconv.Atoi(os.Getenv("BULKHEAD_KILLS")); err == nil {
 		kills = n
 	}
@@ -65,7 +68,7 @@ func TestKilledDaemonsLetNothingThrough(t *testing.T) {
 			rounds.Add(1)
 		}
 	})
-	names := []string{"netcfgd", "dnsd", "dhcpd", "wand"}
+	names := []string{"netcfgd", "dnsd", "dhcpd", "wand", "webuid"}
 	slowest := make(map[string]time.Duration)
 	for i := range kills {
 		name := names[i%len(names)]
@@ -153,6 +156,9 @@ func try(ctx context.Context, b *bench, name string, killed time.Time) error {
 			_, err = c.Request(ctx)
 			return err
 		})
+	case "webuid":
+		pc := b.Client("management-pc")
+		return healthy(pc, pc.Zone.Gateway, quick)
 	case "wand":
 		data, err := os.ReadFile("/run/bulkhead/wand/uplink.json")
 		if err != nil {
@@ -171,6 +177,33 @@ func try(ctx context.Context, b *bench, name string, killed time.Time) error {
 		return nil
 	}
 	return fmt.Errorf("how does %s work?", name)
+}
+
+// healthy asks the box's API at an address whether it is there.
+func healthy(c *lab.Client, at netip.Addr, patience time.Duration) error {
+	var conn net.Conn
+	err := c.Do(func() (err error) {
+		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(at, 443).String(), patience)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // who it is was settled when the lab was built
+	if _, err := fmt.Fprintf(secure, "GET /api/v1/health HTTP/1.1\r\nHost: %s\r\n\r\n", at); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(secure), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
 }
 
 // uplinkACKs says how often the provider has confirmed the box's lease.

@@ -266,6 +266,28 @@ func TestSameFileTwiceChangesNothing(t *testing.T) {
 	}
 }
 
+// TestManagementIsServedToAdminZonesOnly asks every client for the box's API, at the
+// address of its own zone and at that of the management zone.
+func TestManagementIsServedToAdminZonesOnly(t *testing.T) {
+	b := setUp(t)
+	admin := b.Client("management-pc").Zone
+	if err := serves(b, "webuid", time.Time{}); err != nil {
+		t.Fatalf("%v\n%s", err, b.Daemons["webuid"].Log(20))
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, c := range b.Clients {
+		for _, at := range []netip.Addr{c.Zone.Gateway, admin.Gateway} {
+			wg.Go(func() {
+				err := healthy(c, at, time.Second)
+				if (err == nil) != (c.Zone == admin) {
+					t.Errorf("%s in zone %s asks %s: got %v", c.Name, c.Zone.Name, at, err)
+				}
+			})
+		}
+	}
+}
+
 // TestPortScan has nmap look for open TCP ports: all of them, of the box and of a
 // machine in a neighbour zone, from guest, iot and the internet. What it finds must
 // be what the policy allows.
