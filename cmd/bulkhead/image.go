@@ -13,12 +13,12 @@ import (
 func (a *app) imageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Sign images",
+		Short: "Write images to disks, and sign them",
 		Long:  "Work with images of the box's system.\n\n" + exitHelp,
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageSignCommand())
+	cmd.AddCommand(a.imageFlashCommand(), a.imageSignCommand())
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"bulkhead/images/flash"
 	"bulkhead/netcfg/api"
 	"bulkhead/webui/remote"
 )
@@ -106,7 +107,7 @@ func (a *app) report(err error) int {
 	switch {
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing):
+	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, flash.ErrRefused):
 		return exitProblem
 	}
 	if e, ok := errors.AsType[*remote.Error](err); ok && e.Hint != "" {

@@ -8,7 +8,7 @@ import (
 )
 
 // bar shows how far something is whose size is known: on a terminal in one line that is
-// written over and over, otherwise in one line at the end.
+// written over and over, otherwise in a line now and then.
 type bar struct {
 	w       io.Writer
 	width   int // of the terminal in characters; 0: there is none
@@ -21,23 +21,31 @@ type bar struct {
 
 // newBar returns a bar for total bytes of what.
 func (a *app) newBar(what string, total int64) *bar {
-	return &bar{w: a.err, width: a.width, what: what, total: total, now: a.now, started: a.now()}
+	return &bar{w: a.err, width: a.width, what: what, total: total, now: a.now, started: a.now(), shown: a.now()}
 }
 
-// redraw is how often the line is written: often enough to seem alive.
-const redraw = 200 * time.Millisecond
+// How often a line is written: on a terminal often enough to seem alive, elsewhere
+// seldom enough for a log.
+const (
+	redraw = 200 * time.Millisecond
+	report = 10 * time.Second
+)
 
 // set shows that done bytes are done.
 func (b *bar) set(done int64) {
 	now := b.now()
-	if b.width == 0 || now.Sub(b.shown) < redraw && done < b.total {
+	switch since := now.Sub(b.shown); {
+	case b.width > 0 && (since >= redraw || done == b.total):
+		fmt.Fprintf(b.w, "\r\x1b[K%s", b.line(done, now.Sub(b.started)))
+	case b.width == 0 && since >= report && done < b.total:
+		fmt.Fprintln(b.w, b.line(done, now.Sub(b.started)))
+	default:
 		return
 	}
 	b.shown = now
-	fmt.Fprintf(b.w, "\r\x1b[K%s", b.line(done, now.Sub(b.started)))
 }
 
-// end finishes the line. Without a terminal it is the only one.
+// end says in a line how long it took, if all of it is done.
 func (b *bar) end(done int64) {
 	if b.width > 0 {
 		fmt.Fprint(b.w, "\r\x1b[K")
