@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jsimonetti/rtnetlink/v2"
@@ -20,59 +19,20 @@ import (
 	"bulkhead/images/lab/probe"
 )
 
-// Shot is one packet to be sent by one host.
-type Shot struct {
-	From   *Host
-	UID    int              // for the gateway: the user who sends
-	MAC    net.HardwareAddr // source; nil: the sender's own
-	Packet probe.Packet     // its token is filled in
-	Cut    int              // bytes of payload in the first of two fragments; 0: whole
-	Tail   bool             // only the second fragment is sent
-}
-
-// Hit is what became of a shot.
-type Hit struct {
-	At      []string // names of the hosts where it arrived, sorted; usually one or none
-	Refused bool     // the gateway's own packet filter refused to send it
-}
-
 // Prober sends packets through the gateway and says where they arrived. Evidence
 // is what the receiver saw, never that nothing was heard for a while: see [Prober.Fire].
 type Prober struct {
-	lab   *Lab
-	taps  []*probe.Tap
-	local *probe.Tap // what is delivered to the gateway itself
-	wires map[*Host]*wire
+	*gallery
+	local *probe.Tap             // what is delivered to the gateway itself
 	links map[string]*probe.Wire // the gateway's, by link
 	raws  map[int]*probe.Raw     // the gateway's, by user
-
-	mu      sync.Mutex
-	next    probe.Token
-	flights map[probe.Token]*flight
-	changed chan struct{} // closed and replaced when a flight lands
-}
-
-// wire is a host's way onto its segment.
-type wire struct {
-	*probe.Wire
-	gateway net.HardwareAddr // what it thinks its router is
-	link    string           // the gateway's, on that segment
-}
-
-type flight struct {
-	proto, icmp uint8
-	met         bool // seen coming in at the gateway
-	at          map[string]bool
 }
 
 // NewProber opens taps in all hosts that the lab has now, and makes sure that the
 // gateway knows the MAC addresses of all that have an IP address. Close closes
 // everything.
 func (l *Lab) NewProber(ctx context.Context) (*Prober, error) {
-	p := &Prober{
-		lab: l, wires: make(map[*Host]*wire), links: make(map[string]*probe.Wire), raws: make(map[int]*probe.Raw),
-		next: probe.Token(1), flights: make(map[probe.Token]*flight), changed: make(chan struct{}),
-	}
+	p := &Prober{gallery: newGallery(l), links: make(map[string]*probe.Wire), raws: make(map[int]*probe.Raw)}
 	err := p.open()
 	if err == nil {
 		err = p.introduce(ctx)
@@ -86,24 +46,24 @@ func (l *Lab) NewProber(ctx context.Context) (*Prober, error) {
 
 func (p *Prober) open() error {
 	l := p.lab
-	ends := map[*Host]string{l.Outside: "internet", l.Internet: "internet"}
-	for _, c := range l.Clients {
-		ends[c.Host] = c.Zone.Name
-	}
-	for h, party := range ends {
-		if err := p.openWire(h, l.Link(party)); err != nil {
-			return err
-		}
-	}
-	for _, h := range append([]*Host{l.Far}, mapKeys(ends)...) {
-		err := p.tap(h, func(s probe.Sighting) {
-			if h == l.Far || s.Dst != farAddr { // what the router passes on is not for it
-				p.sighted(h.Name, s)
+	err := p.gallery.open(func(party string) (net.HardwareAddr, error) {
+		link := l.Link(party)
+		if p.links[link] == nil {
+			err := l.Gateway.Do(func() error {
+				out, err := probe.OpenWire(link)
+				if err == nil {
+					p.links[link] = out
+				}
+				return err
+			})
+			if err != nil {
+				return nil, err
 			}
-		})
-		if err != nil {
-			return err
 		}
+		return p.links[link].MAC, nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := p.tap(l.Gateway, p.metAtGateway); err != nil {
 		return err
@@ -115,87 +75,18 @@ func (p *Prober) open() error {
 	})
 }
 
-func mapKeys[K comparable, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	return keys
-}
-
-func (p *Prober) tap(h *Host, f func(probe.Sighting)) error {
-	return h.Do(func() error {
-		t, err := probe.OpenTap(f)
-		if err == nil {
-			p.taps = append(p.taps, t)
-		}
-		return err
-	})
-}
-
-// openWire opens a host's port, and the gateway's link at the other end of the
-// segment.
-func (p *Prober) openWire(h *Host, link string) error {
-	w := &wire{link: link}
-	err := h.Do(func() (err error) {
-		w.Wire, err = probe.OpenWire(clientLink)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	p.wires[h] = w
-	if p.links[link] == nil {
-		err := p.lab.Gateway.Do(func() error {
-			out, err := probe.OpenWire(link)
-			if err == nil {
-				p.links[link] = out
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	w.gateway = p.links[link].MAC
-	return nil
-}
-
 // Close ends the watching.
 func (p *Prober) Close() {
-	// The kernel takes its time to close each, so they go together.
-	var wg sync.WaitGroup
-	for _, t := range append(p.taps, p.local) {
-		if t != nil {
-			wg.Go(t.Close)
-		}
+	if p.local != nil {
+		p.taps = append(p.taps, p.local)
 	}
-	wg.Wait()
-	for _, w := range p.wires {
-		w.Close()
-	}
+	p.gallery.close()
 	for _, w := range p.links {
 		w.Close()
 	}
 	for _, r := range p.raws {
 		r.Close()
 	}
-}
-
-// sighted notes that a packet has come in at a host.
-func (p *Prober) sighted(host string, s probe.Sighting) {
-	if s.Sent || s.Other {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f := p.flights[s.Token]
-	// Answers and errors may quote a packet without being it.
-	if f == nil || s.Proto != f.proto || s.Type != f.icmp && !s.Later {
-		return
-	}
-	f.at[host] = true
-	p.wake()
 }
 
 // metAtGateway notes that a packet has reached the gateway, whatever it decides.
@@ -209,40 +100,6 @@ func (p *Prober) metAtGateway(s probe.Sighting) {
 		f.met = true
 		p.wake()
 	}
-}
-
-// wake is called with the lock held.
-func (p *Prober) wake() {
-	close(p.changed)
-	p.changed = make(chan struct{})
-}
-
-// await returns when the condition, which is asked with the lock held, is true.
-func (p *Prober) await(ctx context.Context, cond func() bool) error {
-	for {
-		p.mu.Lock()
-		ok, changed := cond(), p.changed
-		p.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// launch makes a packet known before it is sent. One that the gateway itself sends
-// need not be met there.
-func (p *Prober) launch(proto, icmp uint8, met bool) (probe.Token, *flight) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.next++
-	f := &flight{proto: proto, icmp: icmp, met: met, at: make(map[string]bool)}
-	p.flights[p.next] = f
-	return p.next, f
 }
 
 // Fire sends the shots and says, in their order, what became of each.
@@ -359,41 +216,17 @@ func (p *Prober) lost(ctx context.Context, flights []*flight) (list []int, err e
 }
 
 func (p *Prober) send(s Shot) (refused bool, err error) {
-	ip := s.Packet.Bytes()
 	if s.From == p.lab.Gateway {
 		raw, err := p.raw(s.UID)
 		if err == nil {
-			err = raw.Send(ip)
+			err = raw.Send(s.Packet.Bytes())
 		}
 		if errors.Is(err, unix.EPERM) {
 			return true, nil
 		}
 		return false, err
 	}
-	w := p.wires[s.From]
-	if s.From == p.lab.Far {
-		// What it sends comes to the gateway from the internet's router, which
-		// would not pass on everything that a far attacker can have arrive.
-		w = p.wires[p.lab.Internet]
-	}
-	src := s.MAC
-	if src == nil {
-		src = w.MAC
-	}
-	parts := [][]byte{ip}
-	if s.Cut > 0 {
-		two := probe.Fragments(ip, s.Cut)
-		parts = two[:]
-		if s.Tail {
-			parts = two[1:]
-		}
-	}
-	for _, part := range parts {
-		if err := w.Send(src, w.gateway, part); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
+	return false, p.shoot(s)
 }
 
 func (p *Prober) raw(uid int) (*probe.Raw, error) {
@@ -437,7 +270,7 @@ func (p *Prober) fence(ctx context.Context) error {
 				t, f := p.launch(probe.UDP, 0, true)
 				posts = append(posts, post{h, f})
 				pkt := probe.Packet{Src: p.lab.OutsideAddr(), Dst: to, Proto: probe.UDP, SrcPort: 9, DstPort: 9, Token: t}
-				out := p.links[w.link]
+				out := p.links[p.lab.Link(w.party)]
 				return out.Send(out.MAC, w.MAC, pkt.Bytes())
 			}
 			for h, w := range p.wires {
@@ -479,35 +312,6 @@ func ForgetConnections(h *Host) error {
 	})
 	if err != nil {
 		return fmt.Errorf("forget connections: %w", err)
-	}
-	return nil
-}
-
-// introductions are the questions that everybody asks to become known.
-func (p *Prober) introductions() (list []introduction) {
-	l := p.lab
-	for _, c := range l.Clients {
-		if c.Addr.IsValid() {
-			list = append(list, introduction{p.wires[c.Host], c.Addr, c.Zone.Gateway})
-		}
-	}
-	if l.Uplink.IsValid() {
-		list = append(list, introduction{p.wires[l.Outside], l.OutsideAddr(), l.Uplink.Addr()},
-			introduction{p.wires[l.Internet], l.internetAddr().Addr(), l.Uplink.Addr()})
-	}
-	return list
-}
-
-type introduction struct {
-	*wire
-	who, to netip.Addr
-}
-
-func (p *Prober) introduceAgain() error {
-	for _, i := range p.introductions() {
-		if err := i.AskForMAC(i.who, i.to); err != nil {
-			return err
-		}
 	}
 	return nil
 }

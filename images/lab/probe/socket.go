@@ -212,8 +212,11 @@ func (w *Wire) Send(src, dst net.HardwareAddr, ip []byte) error {
 	frame := make([]byte, 0, 14+len(ip))
 	frame = append(append(frame, dst...), src...)
 	frame = binary.BigEndian.AppendUint16(frame, etherType)
-	return unix.Sendto(w.fd, append(frame, ip...), 0, &w.addr)
+	return w.SendFrame(append(frame, ip...))
 }
+
+// SendFrame sends a frame as it is.
+func (w *Wire) SendFrame(frame []byte) error { return unix.Sendto(w.fd, frame, 0, &w.addr) }
 
 // AskForMAC broadcasts an ARP question for an IPv4 address on behalf of another,
 // RFC 826. Who is asked learns the asker's address by it.
