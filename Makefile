@@ -32,6 +32,10 @@ help: ## show this list
 lab: deps build ## build everything and start the namespace lab (ends with Ctrl-C; LABFLAGS=--once)
 	$(SUDO) bin/bulkhead lab $(LABFLAGS)
 
+.PHONY: run
+run: deps-test build image ## boot the image in QEMU between clients and a pretended internet (ends with Ctrl-C; LABFLAGS=--once)
+	$(SUDO) bin/bulkhead lab vm $(LABFLAGS)
+
 .PHONY: test
 test: deps-test check test-root kernel test-vm ## run all tests: check, test-root and test-vm, with what they need
 

@@ -155,8 +155,8 @@ func lookup(name string) ([]string, bool) {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}
 		return l, true
-	case top == "images":
-		return []string{"netcfg/...", "services/...", "images/..."}, true
+	case top == "images": // webui: a lab's owner has a workstation
+		return []string{"netcfg/...", "services/...", "images/...", "webui/..."}, true
 	case top == "cmd":
 		return []string{"netcfg/...", "services/...", "images/...", "webui/...", "cmd/..."}, true
 	}

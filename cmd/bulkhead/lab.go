@@ -39,10 +39,7 @@ did not come up.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			o.Bin, o.Printer, o.Command = bin, &lab.Printer{W: os.Stdout, Color: colorful(os.Stdout)}, os.Args[0]
-			if os.Getenv("SUDO_UID") != "" {
-				o.Command = "sudo " + o.Command
-			}
+			o.Bin, o.Printer, o.Command = bin, &lab.Printer{W: os.Stdout, Color: colorful(os.Stdout)}, labCommand()
 			err = lab.Run(ctx, w, o)
 			if errors.Is(err, lab.ErrWrong) {
 				return errShown
@@ -53,7 +50,7 @@ did not come up.`,
 	cmd.Flags().StringVarP(&o.File, "config", "c", "configs/zero-trust.yaml", "configuration `file`")
 	cmd.Flags().BoolVar(&o.Once, "once", false, "end after the matrix")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
-	cmd.AddCommand(newLabExecCommand(), newLabBenchCommand())
+	cmd.AddCommand(newLabVMCommand(), newLabExecCommand(), newLabBenchCommand())
 	return cmd
 }
 
@@ -69,8 +66,10 @@ func newLabExecCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			// So that "bulkhead" is a command there.
-			if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+			// So that "bulkhead" is a command there, and knows the box.
+			err1 := os.Setenv("PATH", bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+			err2 := os.Setenv("XDG_CONFIG_HOME", lab.Home)
+			if err := errors.Join(err1, err2); err != nil {
 				return err
 			}
 			code, err := lab.Attach(args[0], args[1:])

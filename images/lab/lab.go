@@ -48,7 +48,8 @@ type Options struct {
 // runningLab is what a started lab owns.
 type runningLab struct {
 	Daemons map[string]*Daemon
-	API     *api.Client
+	Box     *Box // the gateway, if it is a virtual machine
+	API     api.Backend
 	file    api.File
 
 	cancel context.CancelFunc
@@ -73,8 +74,7 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 	l.Daemons = make(map[string]*Daemon)
 	l.API = api.NewClient(filepath.Join(runDir, api.SocketFile))
 	l.Clients = population(l.Config)
-	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l.cancel = cancel
+	inner := l.live(ctx)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.logs(), l.Close())
@@ -91,6 +91,13 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 		return nil, err
 	}
 	return l, l.settle(ctx, o.Printer)
+}
+
+// live returns the context of what the lab runs until it is closed.
+func (l *Lab) live(ctx context.Context) context.Context {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.cancel = cancel
+	return inner
 }
 
 func (l *Lab) parse(f api.File) error {
@@ -121,11 +128,9 @@ func (l *Lab) describe() string {
 // run starts the internet, the daemons (all at once, in no order, as gokrazy does)
 // and the clients.
 func (l *Lab) run(ctx context.Context, bin string) error {
-	wait, err := l.serveInternet(ctx)
-	if err != nil {
+	if err := l.startInternet(ctx); err != nil {
 		return err
 	}
-	l.wg.Go(wait)
 	perm := filepath.Join(l.World.Dir, "perm")
 	if err := errors.Join(os.RemoveAll(perm), os.Mkdir(perm, 0o755)); err != nil { // of a lab before
 		return err
@@ -146,6 +151,19 @@ func (l *Lab) run(ctx context.Context, bin string) error {
 		l.Daemons[d.Name] = d
 		l.wg.Go(func() { <-done })
 	}
+	return l.startClients(ctx)
+}
+
+func (l *Lab) startInternet(ctx context.Context) error {
+	wait, err := l.serveInternet(ctx)
+	if err == nil {
+		l.wg.Go(wait)
+	}
+	return err
+}
+
+// startClients starts the clients' DHCP clients.
+func (l *Lab) startClients(ctx context.Context) error {
 	for _, c := range l.Clients {
 		if c.Program == "" {
 			continue
@@ -166,6 +184,11 @@ func (l *Lab) settle(ctx context.Context, p *Printer) error {
 		return err
 	}
 	p.Event("applied %s", filepath.Base(l.file.Name))
+	return l.awaitAddresses(ctx, p)
+}
+
+// awaitAddresses returns when every client has its address and the box its uplink's.
+func (l *Lab) awaitAddresses(ctx context.Context, p *Printer) error {
 	type got struct {
 		c   *Client
 		err error
@@ -277,6 +300,9 @@ func (l *Lab) Policy(ctx context.Context) (*policy.Policy, error) {
 // logs returns an error that says what the daemons wrote last.
 func (l *Lab) logs() error {
 	var errs []error
+	if l.Box != nil && l.Box.Machine != nil {
+		errs = append(errs, fmt.Errorf("last lines of the box's console:\n%s", l.Box.Tail(30)))
+	}
 	for _, d := range l.Daemons {
 		if text := d.Log(6); text != "" {
 			errs = append(errs, fmt.Errorf("last lines of %s:\n%s", d.Name, text))
@@ -293,6 +319,12 @@ func (l *Lab) Close() error {
 	if l.cancel != nil {
 		l.cancel()
 		l.wg.Wait()
+	}
+	if l.Box != nil {
+		errs = append(errs, l.Box.close())
+	}
+	if l.panel != nil {
+		errs = append(errs, l.panel.close())
 	}
 	for _, d := range l.Daemons {
 		if d.Stubborn() {

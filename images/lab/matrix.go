@@ -245,15 +245,26 @@ type Cell struct {
 }
 
 // Matrix measures the zone matrix with real packets and holds it against the
-// policy.
+// policy. Of a gateway that is a virtual machine, the row of the box is empty.
 func (l *Lab) Matrix(ctx context.Context, p *policy.Policy) (*Matrix, error) {
 	start := time.Now()
-	prober, err := l.NewProber(ctx)
+	questions := l.Questions(p, Services(p, false))
+	var prober interface {
+		Ask(context.Context, []Question) ([]Answer, error)
+		Close()
+	}
+	var err error
+	if l.Box != nil {
+		questions = boxQuestions(questions)
+		prober, err = l.NewBoxProber(ctx)
+	} else {
+		prober, err = l.NewProber(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer prober.Close()
-	answers, err := prober.Ask(ctx, l.Questions(p, Services(p, false)))
+	answers, err := prober.Ask(ctx, questions)
 	if err != nil {
 		return nil, err
 	}

@@ -49,14 +49,15 @@ type Lab struct {
 	Config *model.Config
 	Tagged bool // the trunk is a real 802.1Q trunk
 
-	Gateway  *Host
+	Gateway  *Host // nil if it is a virtual machine
 	Internet *Host // router, DHCP server, name server and web server
 	Outside  *Host // a machine on the uplink's network
 	Far      *Host // a machine behind Internet
 	Clients  []*Client
 
 	runningLab
-	sw       *Host // the switch: a bridge for each segment
+	panel    *panel // of a lab whose gateway is a virtual machine; the switch otherwise
+	sw       *Host  // the switch: a bridge for each segment
 	provided []facts.Provided
 	// Uplink is the address that the gateway was given; zero: none yet.
 	Uplink netip.Prefix
@@ -118,17 +119,13 @@ func stranger(name string, z *model.Zone, n int) *Client {
 // the internet.
 func (l *Lab) build() error {
 	var err error
-	mk := func(name string) (h *Host) {
-		if err == nil {
-			h, err = l.World.NewHost(name)
-		}
-		return h
+	if l.sw, err = l.World.NewHost(switchName); err != nil {
+		return err
 	}
-	l.sw, l.Gateway, l.Internet, l.Outside, l.Far = mk(switchName), mk(gatewayName), mk(internetName), mk(outsideName), mk(farName)
-	for _, c := range l.Clients {
-		c.Host = mk(c.Name)
+	if l.Gateway, err = l.World.NewHost(gatewayName); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := l.makeHosts(); err != nil {
 		return err
 	}
 	l.links = make(map[string]string)
@@ -141,6 +138,24 @@ func (l *Lab) build() error {
 	}
 	for _, c := range l.Clients {
 		if err := l.plugIn(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeHosts makes the internet's hosts and the clients.
+func (l *Lab) makeHosts() (err error) {
+	for _, h := range []struct {
+		host **Host
+		name string
+	}{{&l.Internet, internetName}, {&l.Outside, outsideName}, {&l.Far, farName}} {
+		if *h.host, err = l.World.NewHost(h.name); err != nil {
+			return err
+		}
+	}
+	for _, c := range l.Clients {
+		if c.Host, err = l.World.NewHost(c.Name); err != nil {
 			return err
 		}
 	}
@@ -291,6 +306,9 @@ func (l *Lab) tagTrunks(trunks map[string]string) error {
 
 // plug gives a host an Ethernet port on a zone's segment.
 func (l *Lab) plug(h *Host, link, mac, zone string) error {
+	if l.panel != nil {
+		return l.panel.plug(l.Config, h, link, mac, zone)
+	}
 	peer := fmt.Sprintf("p%d", l.ports)
 	l.ports++
 	err := l.sw.IP(fmt.Sprintf("link add name %s type veth peer name %s %s netns %s\nlink set dev %s master %s up",
@@ -323,6 +341,11 @@ func (l *Lab) plugIn(c *Client) error {
 	if err != nil || !c.Addr.IsValid() {
 		return err
 	}
+	return c.setAddress()
+}
+
+// setAddress gives the client an address of its own choice.
+func (c *Client) setAddress() error {
 	return c.IP(fmt.Sprintf("addr add %s/%d dev %s\nroute add default via %s", c.Addr, c.Zone.Subnet.Bits(), clientLink, c.Zone.Gateway))
 }
 

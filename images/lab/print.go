@@ -87,8 +87,9 @@ var letters = []struct {
 	{"o", []uint8{probe.SCTP, probe.GRE}},
 }
 
-// Text of a cell: a letter for what came through, in upper case if all of it did,
-// and a dot for what did not; "!" follows if that is not as the policy says.
+// Text of a cell: a letter for what came through, in upper case if all of it did, a
+// dot for what did not and a space for what was not asked; "!" follows if that is not
+// as the policy says.
 func (c *Cell) Text() string {
 	var b strings.Builder
 	for _, l := range letters {
@@ -102,6 +103,8 @@ func (c *Cell) Text() string {
 			}
 		}
 		switch {
+		case asked == 0:
+			b.WriteString(" ")
 		case came == 0:
 			b.WriteString("·")
 		case came == asked:

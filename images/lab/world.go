@@ -25,6 +25,9 @@ import (
 // ID of the outer process, which holds a lock on it for as long as it lives.
 const labsDir = "/run/bulkhead-lab"
 
+// innerDir is where a lab sees its directory.
+const innerDir = "/run/lab"
+
 // worldEnv tells the re-executed program which directory it was given.
 const worldEnv = "BULKHEAD_LAB_DIR"
 
@@ -152,15 +155,14 @@ func furnish(dir string) (*World, error) {
 		return nil, err
 	}
 	defer keep.Close()
-	inner := "/run/lab"
 	steps := []struct {
 		what string
 		do   func() error
 	}{
 		{"mount /run", func() error { return unix.Mount("lab", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755") }},
-		{"make " + inner, func() error { return os.Mkdir(inner, 0o755) }},
-		{"bind " + inner, func() error {
-			return unix.Mount(fmt.Sprintf("/proc/%d/fd/%d", outerView(), keep.Fd()), inner, "", unix.MS_BIND, "")
+		{"make " + innerDir, func() error { return os.Mkdir(innerDir, 0o755) }},
+		{"bind " + innerDir, func() error {
+			return unix.Mount(fmt.Sprintf("/proc/%d/fd/%d", outerView(), keep.Fd()), innerDir, "", unix.MS_BIND, "")
 		}},
 		{"mount /proc", func() error {
 			return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
@@ -173,7 +175,7 @@ func furnish(dir string) (*World, error) {
 			return nil, fmt.Errorf("lab: %s: %w", s.what, err)
 		}
 	}
-	return &World{Dir: inner}, nil
+	return &World{Dir: innerDir}, nil
 }
 
 // outerView is the process ID under which /proc, still that of the outer process

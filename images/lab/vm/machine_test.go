@@ -29,12 +29,10 @@ func lack(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// options are those of a machine that runs package guest.
-func options(t testing.TB) vm.Options {
+// findKernel returns the kernel of this machine's architecture, which must have been
+// built.
+func findKernel(t testing.TB) kernel.Kernel {
 	t.Helper()
-	if err := vm.Lacks(runtime.GOARCH); err != nil {
-		lack(t, "%v", err)
-	}
 	arch, err := kernel.ArchByName(runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +47,26 @@ func options(t testing.TB) vm.Options {
 	if err != nil {
 		lack(t, "no kernel: run make kernel: %v", err)
 	}
+	return k
+}
+
+// console is the kernel's name of the serial line.
+func console(t testing.TB) string {
+	t.Helper()
+	arch, err := kernel.ArchByName(runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arch.Console()
+}
+
+// options are those of a machine that runs package guest.
+func options(t testing.TB) vm.Options {
+	t.Helper()
+	if err := vm.Lacks(runtime.GOARCH); err != nil {
+		lack(t, "%v", err)
+	}
+	k := findKernel(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "init")
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "./guest")
@@ -66,7 +84,7 @@ func options(t testing.TB) vm.Options {
 	}
 	return vm.Options{
 		Arch: runtime.GOARCH, Dir: dir, Memory: 128,
-		Kernel: k.Image(), Initrd: initrd, Append: "quiet panic=-1 console=" + arch.Console(),
+		Kernel: k.Image(), Initrd: initrd, Append: "quiet panic=-1 console=" + console(t),
 	}
 }
 
