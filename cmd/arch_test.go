@@ -59,7 +59,8 @@ var layers = map[string][]string{
 
 	// access decides who gets in; it speaks with nobody.
 	"webui/access": {"services/file"},
-	"webui": {"webui/access", "services/run", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	// webui hands the key that comes with a claim to updated.
+	"webui": {"webui/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
 	"webui/remote": {"webui/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",

@@ -5,15 +5,14 @@ package webui
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
@@ -42,7 +41,7 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("claimed", "name", in.Name, "from", r.RemoteAddr)
-	if in.Key != "" {
+	if len(in.Key) > 0 {
 		if err := s.trust(r.Context(), in); err != nil {
 			s.log.Warn("the signing key is not taken", "name", in.Name, "err", err)
 			out.KeyError = err.Error()
@@ -63,34 +62,15 @@ func (s *server) refuseClaim(w http.ResponseWriter, r *http.Request, err error) 
 	fail(w, status, err.Error())
 }
 
-// trust hands the first signing key to updated, which takes one that nobody signed
-// only while it has none.
+// trust has updated trust the key that came with a claim. updated takes one that nobody
+// signed only while it trusts none.
 func (s *server) trust(ctx context.Context, in access.ClaimRequest) error {
-	body, err := json.Marshal(struct {
-		Key  string `json:"key"`
-		Name string `json:"name"`
-	}{in.Key, in.Name})
+	known, err := s.keys.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://updated/v1/keys", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(authorHeader, in.Name)
-	client := http.Client{Transport: unixTransport(s.o.Updated)}
-	resp, err := client.Do(req)
-	if err != nil {
-		return errors.New(noUpdated)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
+	if slices.ContainsFunc(known.Keys, func(k update.Key) bool { return bytes.Equal(k.Key, in.Key) }) {
 		return nil
 	}
-	var f failure
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&f); err != nil || f.Error == "" {
-		return fmt.Errorf("updated answered with HTTP status %d", resp.StatusCode)
-	}
-	return errors.New(f.Error)
+	return s.keys.AddKey(ctx, update.AddKey{Key: in.Key, Name: in.Name})
 }

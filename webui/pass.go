@@ -12,10 +12,9 @@ import (
 	"net/http/httputil"
 	"strings"
 	"time"
-)
 
-// authorHeader tells updated who asks. What a client says there is thrown away.
-const authorHeader = "Bulkhead-Author"
+	update "bulkhead/services/update/api"
+)
 
 // noUpdated is what is said while updated does not answer.
 const noUpdated = "the update service does not answer: try again in a moment, and look at the box's console if it stays so"
@@ -48,10 +47,10 @@ func passOn(socket string, log *slog.Logger) http.Handler {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "updated", "updated"
 			p.Out.Header.Del("Cookie")
-			p.Out.Header.Del(authorHeader)
+			p.Out.Header.Del(update.AuthorHeader) // whatever the client says
 			if t := tokenOf(p.In.Context()); t.Name != "" {
 				p.Out.Header.Del("Authorization") // nobody else's business
-				p.Out.Header.Set(authorHeader, t.Name)
+				p.Out.Header.Set(update.AuthorHeader, t.Name)
 			}
 		},
 		FlushInterval: -1, // progress is progress only while it happens

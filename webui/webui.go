@@ -22,6 +22,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/run"
+	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
 )
 
@@ -43,14 +44,11 @@ func NewOptions(d run.Dirs) Options {
 	return Options{
 		Run: d.RunDir(me), State: d.StateDir(me),
 		Netcfgd: filepath.Join(d.Run, api.SocketFile),
-		Updated: filepath.Join(d.Run, updatedSocket),
+		Updated: filepath.Join(d.Run, update.SocketFile),
 		Image:   "/etc/bulkhead/image.json",
 		HTTPS:   443, HTTP: 80,
 	}
 }
-
-// updatedSocket is the name of updated's socket in the run directory.
-const updatedSocket = "updated.sock"
 
 // server is the running service.
 type server struct {
@@ -61,6 +59,7 @@ type server struct {
 	identity *identity
 	netcfgd  api.Backend
 	updated  http.Handler
+	keys     *update.Client
 	refused  *seldom // log of who was not let in
 	version  string
 
@@ -78,6 +77,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		tokens:  access.Open(o.State, log, time.Now),
 		netcfgd: byToken{api.NewClient(o.Netcfgd)},
 		updated: passOn(o.Updated, log),
+		keys:    update.NewClient(o.Updated),
 		refused: &seldom{log: log, every: 10 * time.Second},
 		version: versionIn(o.Image),
 	}

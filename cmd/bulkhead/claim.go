@@ -95,13 +95,13 @@ func (a *app) claim(ctx context.Context, c claim, address string, files []string
 	if err != nil {
 		return err
 	}
-	key := ""
+	var key []byte
 	if !c.noKey {
 		k, _, err := signingKey()
 		if err != nil {
 			return err
 		}
-		key = k.Public().String()
+		key = k.Public()
 	}
 	in := bufio.NewReader(a.in)
 	code, err := a.code(in, c.code)

@@ -6,7 +6,7 @@ import "net/netip"
 type ClaimRequest struct {
 	Proof []byte `json:"proof"`         // the client's
 	Name  string `json:"name"`          // of the token: who claims
-	Key   string `json:"key,omitempty"` // public key that may sign images from then on, as updated takes it
+	Key   []byte `json:"key,omitempty"` // ed25519 public key that may sign images from then on
 }
 
 // ClaimAnswer is what a right proof brings.

@@ -57,12 +57,12 @@ func dial(ctx context.Context, base string) (*tls.Conn, error) {
 }
 
 // Redeem exchanges the code for a token. name is what the token is called; key, if it
-// is not "", may sign images from then on. keyError says why it may not, if so; the
+// is not nil, may sign images from then on. keyError says why it may not, if so; the
 // box is claimed all the same.
 //
 // The profile is without a name if the box has none. The code is used up then, so
 // the caller saves the profile before anything else can go wrong.
-func (c *Claim) Redeem(ctx context.Context, code access.Code, name, key string) (p *Profile, keyError string, err error) {
+func (c *Claim) Redeem(ctx context.Context, code access.Code, name string, key []byte) (p *Profile, keyError string, err error) {
 	conn, err := dial(ctx, c.URL)
 	if err != nil {
 		return nil, "", err
