@@ -247,9 +247,11 @@ func testArchive(t *testing.T, r build.Result) {
 	}
 }
 
-func testRoot(t *testing.T, r build.Result) {
-	dir := filepath.Join(t.TempDir(), "root")
-	img := filepath.Join(t.TempDir(), "root.img")
+// unpack returns the folder with the root file system's content, and its listing.
+func unpack(t *testing.T, r build.Result) (dir, list string) {
+	t.Helper()
+	tmp := t.TempDir()
+	dir, img := filepath.Join(tmp, "root"), filepath.Join(tmp, "root.img")
 	a, err := gaf.Open(r.Archive)
 	if err != nil {
 		t.Fatal(err)
@@ -270,11 +272,16 @@ func testRoot(t *testing.T, r build.Result) {
 	if out, err := exec.Command("unsquashfs", "-quiet", "-no-progress", "-d", dir, img).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	list, err := exec.Command("unsquashfs", "-lln", img).Output()
+	text, err := exec.Command("unsquashfs", "-lln", img).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(list)) {
+	return dir, string(text)
+}
+
+func testRoot(t *testing.T, r build.Result) {
+	dir, list := unpack(t, r)
+	for line := range strings.Lines(list) {
 		if !strings.Contains(line, " 0/0 ") || strings.HasPrefix(line, "-rws") || strings.Contains(line, "gokr-pw.txt") ||
 			strings.HasPrefix(line, "-") && line[8] == 'w' {
 			t.Errorf("not in a root file system: %s", line)

@@ -1,19 +1,13 @@
 package build
 
 import (
-	"archive/tar"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 
 	"bulkhead/services/update/manifest"
 	"bulkhead/services/update/perm"
@@ -67,13 +61,11 @@ func (b *builder) rootTree(ctx context.Context) error {
 	if err := b.permTemplate(ctx, b.inRoot(perm.Template)); err != nil {
 		return err
 	}
-	if err := b.binaries(ctx); err != nil {
+	if err := b.extraFiles(); err != nil {
 		return err
 	}
-	for _, p := range b.instance.programs() {
-		if err := b.extraFiles(p.PackageConfig); err != nil {
-			return fmt.Errorf("extra files of %s: %w", p.pkg, err)
-		}
+	if err := b.binaries(ctx); err != nil {
+		return err
 	}
 	sbom, err := b.sbom(ctx)
 	if err != nil {
@@ -97,6 +89,11 @@ func (b *builder) writeRoot(name string, data []byte) error {
 
 func (b *builder) binaries(ctx context.Context) error {
 	byDir := map[string][]program{}
+	for _, p := range append(b.instance.programs(), program{pkg: "init", dir: "/gokrazy"}) {
+		if _, err := os.Lstat(b.inRoot(p.Path())); err == nil {
+			return fmt.Errorf("an extra file is in the place of the program %s", p.Path())
+		}
+	}
 	for _, p := range b.instance.programs() {
 		byDir[p.dir] = append(byDir[p.dir], p)
 	}
@@ -106,110 +103,6 @@ func (b *builder) binaries(ctx context.Context) error {
 		}
 	}
 	return b.compileInit(ctx, b.inRoot("gokrazy/init"), b.instance.programs())
-}
-
-// extraFiles adds what an instance says that a program needs. As with gok, a path on
-// the host names "path_<arch>.tar", "path.tar", or a file or folder.
-func (b *builder) extraFiles(c PackageConfig) error {
-	for _, to := range slices.Sorted(maps.Keys(c.ExtraFileContents)) {
-		if err := b.newFile(to, strings.NewReader(c.ExtraFileContents[to]), 0o644); err != nil {
-			return err
-		}
-	}
-	for _, to := range slices.Sorted(maps.Keys(c.ExtraFilePaths)) {
-		from := c.ExtraFilePaths[to]
-		if !filepath.IsAbs(from) {
-			from = filepath.Join(b.Instance, from)
-		}
-		if err := b.extraPath(to, from); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *builder) extraPath(to, from string) error {
-	for _, archive := range []string{from + "_" + b.Arch + ".tar", from + ".tar"} {
-		f, err := os.Open(archive)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return b.unpack(to, f)
-	}
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		dest := filepath.Join(to, rel)
-		if d.IsDir() {
-			return os.MkdirAll(b.inRoot(dest), 0o755)
-		}
-		if !d.Type().IsRegular() {
-			return fmt.Errorf("%s: only files and folders can be added; put others into a .tar", path)
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		i, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		return b.newFile(dest, f, i.Mode())
-	})
-}
-
-func (b *builder) unpack(to string, r io.Reader) error {
-	for t := tar.NewReader(r); ; {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if !filepath.IsLocal(h.Name) {
-			return fmt.Errorf("%s leads out of the archive", h.Name)
-		}
-		dest := filepath.Join(to, h.Name)
-		switch h.Typeflag {
-		case tar.TypeDir:
-			err = os.MkdirAll(b.inRoot(dest), 0o755)
-		case tar.TypeReg:
-			err = b.newFile(dest, t, fs.FileMode(h.Mode))
-		case tar.TypeSymlink:
-			err = os.Symlink(h.Linkname, b.inRoot(dest))
-		default:
-			err = fmt.Errorf("%s: only files, folders and links can be added", h.Name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// newFile adds a file that is not there yet: nothing takes the place of what the
-// builder or another program brings. Of the mode, only whether it can be run is kept.
-func (b *builder) newFile(to string, r io.Reader, mode fs.FileMode) error {
-	path := b.inRoot(to)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644|mode&0o111)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
 }
 
 // squash makes the root's image of the folder.
