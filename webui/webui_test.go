@@ -31,7 +31,7 @@ import (
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/sock"
-	update "bulkhead/services/update/api"
+	updates "bulkhead/services/update/api"
 	"bulkhead/webui"
 	"bulkhead/webui/access"
 	"bulkhead/webui/remote"
@@ -90,6 +90,14 @@ func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
 // newBox makes the directories and a netcfgd. It starts nothing else.
 func newBox(t *testing.T) *box {
 	t.Helper()
+	b := newEmptyBox(t)
+	b.netcfgd(api.NewServer(backend{box: b}, slog.New(slog.DiscardHandler)))
+	return b
+}
+
+// newEmptyBox makes the directories.
+func newEmptyBox(t *testing.T) *box {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "web") // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -105,12 +113,17 @@ func newBox(t *testing.T) *box {
 			t.Fatal(err)
 		}
 	}
-	l, err := api.Listen(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve(t, l, api.NewServer(backend{box: b}, slog.New(slog.DiscardHandler)))
 	return b
+}
+
+// netcfgd starts a made-up netcfgd.
+func (b *box) netcfgd(srv *http.Server) {
+	b.t.Helper()
+	l, err := api.Listen(filepath.Dir(b.o.Netcfgd))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	serve(b.t, l, srv)
 }
 
 func serve(t *testing.T, l net.Listener, srv *http.Server) {
@@ -387,11 +400,11 @@ func TestNobodyGetsInWithoutAToken(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
 	p := b.claimed()
-	paths := []string{
-		"GET /api/v1/status", "GET /api/v1/zones", "GET /api/v1/rules", "GET /api/v1/devices", "GET /api/v1/leases", "GET /api/v1/why",
-		"GET /api/v1/history", "GET /api/v1/history/1", "POST /api/v1/plan", "POST /api/v1/apply", "POST /api/v1/undo", "GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/x",
-		"GET /api/v1/update", "POST /api/v1/update", "PUT /api/v1/update/root", "POST /api/v1/update/commit", "DELETE /api/v1/update",
-		"GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/x",
+	var paths []string
+	for _, e := range webui.Endpoints() {
+		if e.Scope != "" {
+			paths = append(paths, e.Method+" "+strings.NewReplacer("{number}", "1", "{id}", "x").Replace(e.Path))
+		}
 	}
 	for _, path := range paths {
 		method, path, _ := strings.Cut(path, " ")
@@ -421,7 +434,7 @@ func TestTokenGivesWhatItsScopesSay(t *testing.T) {
 	b.start(conf1)
 	owner := remote.New(b.claimed())
 	var made struct{ Secret, ID string }
-	in := map[string]any{"name": "monitoring", "scopes": []access.Scope{access.Read}}
+	in := map[string]any{"name": "monitoring", "scopes": []access.Scope{access.Read}, "expires": time.Now().Add(time.Hour)}
 	if err := owner.Call(t.Context(), "POST", "/v1/tokens", in, &made); err != nil {
 		t.Fatal(err)
 	}
@@ -675,11 +688,11 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 		t.Errorf("without updated: got %q, %v", keyError, err)
 	}
 	// As updated does, which takes one at its word only if it trusts none.
-	var trusted update.Keys
+	var trusted updates.Keys
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/keys", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(trusted) })
 	mux.HandleFunc("POST /v1/keys", func(w http.ResponseWriter, r *http.Request) {
-		in, err := strictjson.Decode[update.AddKey](r.Body)
+		in, err := strictjson.Decode[updates.AddKey](r.Body)
 		if err != nil {
 			t.Error(err)
 		}
@@ -688,7 +701,7 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 			fmt.Fprint(w, `{"error":"there is a key already"}`)
 			return
 		}
-		trusted.Keys = append(trusted.Keys, update.Key{Key: in.Key, Name: in.Name})
+		trusted.Keys = append(trusted.Keys, updates.Key{Key: in.Key, Name: in.Name})
 		fmt.Fprint(w, "{}")
 	})
 	b.updated(mux)
@@ -697,7 +710,7 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 			t.Errorf("got %q, %v", keyError, err)
 		}
 	}
-	if diff := cmp.Diff([]update.Key{{Key: key, Name: "alex"}}, trusted.Keys); diff != "" {
+	if diff := cmp.Diff([]updates.Key{{Key: key, Name: "alex"}}, trusted.Keys); diff != "" {
 		t.Errorf("trusted are (-want +got):\n%s", diff)
 	}
 	key = bytes.Repeat([]byte{8}, ed25519.PublicKeySize)

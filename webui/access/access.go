@@ -7,7 +7,10 @@
 // console.
 package access
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Scope is a part of the API.
 type Scope string
@@ -22,6 +25,18 @@ const (
 )
 
 var scopes = []Scope{Read, Plan, Apply, Update, Admin}
+
+// Scopes returns all scopes there are.
+func Scopes() []Scope { return slices.Clone(scopes) }
+
+// ScopeNames returns the names of all scopes, for people.
+func ScopeNames() string {
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
+}
 
 // Allow reports whether who holds the scopes may use what needs one of them.
 func Allow(held []Scope, need Scope) bool {

@@ -1,6 +1,9 @@
 package access
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // ClaimRequest asks for the first token: POST /api/v1/claim.
 type ClaimRequest struct {
@@ -23,4 +26,17 @@ type State struct {
 	Code        string       `json:"code"` // "" on a box that has an owner, unless one was asked for
 	Fingerprint Fingerprint  `json:"fingerprint"`
 	Addresses   []netip.Addr `json:"addresses"`
+}
+
+// TokenRequest asks for another token: POST /api/v1/tokens.
+type TokenRequest struct {
+	Name    string    `json:"name"` // no other token's
+	Scopes  []Scope   `json:"scopes"`
+	Expires time.Time `json:"expires"` // at most a year from now
+}
+
+// TokenAnswer is the only one that ever holds the token itself.
+type TokenAnswer struct {
+	Secret string `json:"secret"`
+	Token
 }

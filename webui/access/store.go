@@ -32,6 +32,8 @@ var (
 	ErrUnknownToken = errors.New("the token is not known to this box: it was revoked, or belongs to another one")
 	ErrExpiredToken = errors.New("the token has expired")
 	ErrTooMany      = fmt.Errorf("there are %d tokens, and no room for another: revoke one", MaxTokens)
+	ErrTaken        = errors.New("a token has that name already: choose another, or revoke that one first")
+	ErrGrant        = errors.New("the token cannot be made")
 )
 
 // Store is the tokens on disk. Its methods may be called concurrently.
@@ -139,6 +141,29 @@ func (s *Store) Claimed() bool {
 func (s *Store) Add(name string, held []Scope, expires time.Time) (secret string, t Token, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.add(name, held, expires)
+}
+
+// Grant is Add on behalf of somebody who has a token. What is made holds nothing that by
+// does not hold, neither in scope nor in time, and ends within [MaxLife]: a token that
+// lies in some forgotten job must be worthless one day. The error wraps [ErrGrant],
+// [ErrTaken] or [ErrTooMany] if that is what stands against it.
+func (s *Store) Grant(by Token, in TokenRequest) (secret string, t Token, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.time(s.now())
+	if err := by.mayGrant(in, now); err != nil {
+		return "", Token{}, fmt.Errorf("%w: %w", ErrGrant, err)
+	}
+	// A change is its token's: two of one name could not be told apart.
+	if slices.ContainsFunc(s.tokens, func(t kept) bool { return t.Name == in.Name && !t.expired(now) }) {
+		return "", Token{}, fmt.Errorf("%w: %q", ErrTaken, in.Name)
+	}
+	return s.add(in.Name, in.Scopes, in.Expires.UTC())
+}
+
+// add is Add with the lock held.
+func (s *Store) add(name string, held []Scope, expires time.Time) (secret string, t Token, err error) {
 	now := s.time(s.now())
 	secret = newSecret()
 	hash, _ := hashOf(secret)

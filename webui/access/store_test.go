@@ -249,3 +249,62 @@ func FuzzTokensFile(f *testing.F) {
 		}
 	})
 }
+
+func TestTokenGivesNoMoreThanItHas(t *testing.T) {
+	const day = 24 * time.Hour
+	owner := access.Token{Name: "alex", Scopes: []access.Scope{access.Admin}}
+	visitor := access.Token{Name: "kim", Scopes: []access.Scope{access.Admin}, Expires: today.Add(10 * day)}
+	planner := access.Token{Name: "job", Scopes: []access.Scope{access.Read, access.Plan}, Expires: today.Add(10 * day)}
+	for _, c := range []struct {
+		name    string
+		by      access.Token
+		scopes  []access.Scope
+		expires time.Time
+		why     string // it is refused; "" if it is not
+	}{
+		{"less", owner, []access.Scope{access.Read, access.Plan}, today.Add(90 * day), ""},
+		{"a year", owner, []access.Scope{access.Admin}, today.AddDate(1, 0, 0), ""},
+		{"as much", planner, []access.Scope{access.Plan}, today.Add(10 * day), ""},
+		{"for ever", owner, []access.Scope{access.Read}, time.Time{}, "never expire"},
+		{"two years", owner, []access.Scope{access.Read}, today.AddDate(2, 0, 0), "longer than a year: the box's clock says 2026-11-27T12:00:00Z"},
+		{"over", owner, []access.Scope{access.Read}, today, "has expired"},
+		{"outlives its maker", visitor, []access.Scope{access.Read}, today.Add(11 * day), `outlive the token "kim", which expires 2026-12-07T12:00:00Z`},
+		{"more than its maker", planner, []access.Scope{access.Read, access.Apply}, today.Add(day), `the scope apply, which the token "job" does not have`},
+		{"everything", planner, []access.Scope{access.Admin}, today.Add(day), "the scope admin"},
+		{"unknown", owner, []access.Scope{"root"}, today.Add(day), `no scope "root": there are read, plan, apply, update, admin`},
+		{"twice", owner, []access.Scope{access.Read, access.Read}, today.Add(day), "twice"},
+		{"nothing", owner, nil, today.Add(day), "name its scopes"},
+		{"no\nname", owner, []access.Scope{access.Read}, today.Add(day), "cannot be printed"},
+	} {
+		s, _ := open(t, t.TempDir(), &clock{today})
+		secret, token, err := s.Grant(c.by, access.TokenRequest{Name: c.name, Scopes: c.scopes, Expires: c.expires})
+		switch {
+		case c.why == "":
+			if got, checkErr := s.Check(secret); err != nil || checkErr != nil || got.ID != token.ID || !got.Expires.Equal(c.expires) {
+				t.Errorf("%s: got %+v, %v, %v", c.name, got, err, checkErr)
+			}
+		case !errors.Is(err, access.ErrGrant) || !strings.Contains(err.Error(), c.why) || secret != "" || len(s.List()) > 0:
+			t.Errorf("%s: got %v", c.name, err)
+		}
+	}
+}
+
+func TestNamesOfTokensAreToldApart(t *testing.T) {
+	c := &clock{today}
+	s, _ := open(t, t.TempDir(), c)
+	owner := access.Token{Name: "alex", Scopes: []access.Scope{access.Admin}}
+	grant := func() error {
+		_, _, err := s.Grant(owner, access.TokenRequest{Name: "ci", Scopes: []access.Scope{access.Read}, Expires: c.t.Add(time.Hour)})
+		return err
+	}
+	if err := grant(); err != nil {
+		t.Fatal(err)
+	}
+	if err := grant(); !errors.Is(err, access.ErrTaken) {
+		t.Errorf("while it lives: got %v", err)
+	}
+	c.t = c.t.Add(2 * time.Hour)
+	if err := grant(); err != nil {
+		t.Errorf("after it expired: %v", err)
+	}
+}

@@ -17,6 +17,10 @@ import (
 // MaxTokens is how many tokens there may be.
 const MaxTokens = 64
 
+// MaxLife is how long a token may live that another one made: a leap year, so that a
+// year always fits.
+const MaxLife = 366 * 24 * time.Hour
+
 // maxName bounds a token's name, in bytes. It is written into the history of changes.
 const maxName = 64
 
@@ -79,6 +83,37 @@ func (t *kept) check() error {
 		if !slices.Contains(scopes, s) {
 			return fmt.Errorf("there is no scope %q", s)
 		}
+	}
+	return nil
+}
+
+// mayGrant reports why the holder of t may not have the token made.
+func (t *Token) mayGrant(in TokenRequest, now time.Time) error {
+	if err := CheckName(in.Name); err != nil {
+		return err
+	}
+	if len(in.Scopes) == 0 {
+		return errors.New("it may do nothing: name its scopes")
+	}
+	for i, s := range in.Scopes {
+		switch {
+		case !slices.Contains(scopes, s):
+			return fmt.Errorf("there is no scope %q: there are %s", s, ScopeNames())
+		case slices.Contains(in.Scopes[:i], s):
+			return fmt.Errorf("it has the scope %s twice", s)
+		case !Allow(t.Scopes, s):
+			return fmt.Errorf("it would have the scope %s, which the token %q does not have", s, t.Name)
+		}
+	}
+	switch {
+	case in.Expires.IsZero():
+		return errors.New("it would never expire: say when it does")
+	case !now.Before(in.Expires):
+		return fmt.Errorf("it has expired: the box's clock says %s", now.UTC().Format(time.RFC3339))
+	case in.Expires.After(now.Add(MaxLife)):
+		return fmt.Errorf("it would live longer than a year: the box's clock says %s", now.UTC().Format(time.RFC3339))
+	case !t.Expires.IsZero() && in.Expires.After(t.Expires):
+		return fmt.Errorf("it would outlive the token %q, which expires %s", t.Name, t.Expires.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -1,0 +1,148 @@
+//go:build linux
+
+package webui
+
+import (
+	_ "embed"
+	"net/http"
+	"slices"
+	"strings"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/svcconf"
+	update "bulkhead/services/update/api"
+	"bulkhead/webui/access"
+)
+
+// endpoint is one question of the API. What is said of it here is what is served, what
+// openapi.json says and what the tests ask: nothing has to be written twice.
+type endpoint struct {
+	// ask is the method, the path below /api/v1/, with the parts that vary in braces,
+	// and the names of the parameters behind a question mark.
+	ask     string
+	scope   access.Scope // that is needed, or open or anyToken
+	by      answerer
+	summary string
+	in, out any   // values of the types of body and answer; nil: no body
+	refuses []int // HTTP statuses, besides those that follow from the rest: see statuses
+}
+
+// Scopes of endpoints that are no token's.
+const (
+	open     access.Scope = ""    // no token is needed
+	anyToken access.Scope = "any" // whatever it is for
+)
+
+// answerer is who answers, and what it says besides what was asked for.
+type answerer struct {
+	handler func(*server) http.Handler
+	refuses []int // in any case
+	bodies  []int // because of a body that it cannot take
+}
+
+var (
+	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", api.Handler(s.netcfgd)) }, []int{500, 503}, []int{400, 413}}
+	updated = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.updated) }, []int{500, 503}, []int{400}}
+)
+
+// own is an answerer that is the server itself.
+func own(h func(*server, http.ResponseWriter, *http.Request)) answerer {
+	handler := func(s *server) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(s, w, r) })
+	}
+	return answerer{handler, nil, []int{400, 413}}
+}
+
+// health is the answer to who asks whether the box is there.
+type health struct {
+	OK bool `json:"ok"`
+}
+
+// none is the answer to what needs none.
+type none struct{}
+
+// image is a body that is a part of an image, and no JSON.
+type image struct{}
+
+// endpoints is the whole API. After a change here or to one of the types, have
+// openapi.json written anew: go test ./webui -run OpenAPI -update.
+var endpoints = []endpoint{
+	{"GET health", open, own((*server).healthy), "Whether the box is there", nil, health{}, nil},
+	{"POST claim", open, own((*server).takeClaim), "Exchange the code on the console for a token", access.ClaimRequest{}, access.ClaimAnswer{}, []int{403, 429}},
+	{"GET openapi.json", anyToken, own((*server).document), "This document", nil, map[string]any{}, nil},
+
+	{"GET status", access.Read, netcfgd, "How the box is", nil, api.Status{}, nil},
+	{"GET zones", access.Read, netcfgd, "The zones", nil, []api.Zone{}, nil},
+	{"GET rules", access.Read, netcfgd, "The policy, and what was refused", nil, api.Rules{}, nil},
+	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
+	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
+	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
+	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files", nil, []api.Entry{}, nil},
+	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},
+	{"POST plan", access.Plan, netcfgd, "What a file would change", api.File{}, api.Plan{}, []int{422}},
+	{"POST apply", access.Apply, netcfgd, "Put a file into force", api.Change{}, api.Plan{}, []int{422}},
+	{"POST undo", access.Apply, netcfgd, "Go back to the configuration before", api.Undo{}, api.Plan{}, []int{409, 422}},
+
+	{"GET update", access.Update, updated, "How the two systems on the disk are", nil, update.Status{}, nil},
+	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
+	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},
+	{"PUT update/root", access.Update, updated, "Send the root of the update", image{}, update.None{}, []int{409, 413, 422}},
+	{"POST update/commit", access.Update, updated, "Restart into the update", update.None{}, update.None{}, []int{409, 507}},
+	{"DELETE update", access.Update, updated, "Forget the update", nil, update.None{}, []int{409}},
+	{"POST update/gokrazy-password", access.Update, updated, "Set the password of gokrazy's update protocol", update.Password{}, update.None{}, nil},
+	{"GET keys", access.Admin, updated, "The keys that may sign images", nil, update.Keys{}, nil},
+	{"POST keys", access.Admin, updated, "Trust another key", update.AddKey{}, update.None{}, []int{403, 409}},
+	{"DELETE keys/{id}", access.Admin, updated, "Trust a key no more", update.RemoveKey{}, update.None{}, []int{403, 404, 409}},
+
+	{"GET tokens", access.Admin, own((*server).listTokens), "The tokens there are, without their secrets", nil, []access.Token{}, nil},
+	{"POST tokens", access.Admin, own((*server).addToken), "Make a token that holds no more than the one that asks", access.TokenRequest{}, access.TokenAnswer{}, []int{409, 422}},
+	{"DELETE tokens/{id}", access.Admin, own((*server).revokeToken), "Make a token worthless", nil, none{}, []int{404}},
+}
+
+func (e *endpoint) method() string {
+	method, _, _ := strings.Cut(e.ask, " ")
+	return method
+}
+
+func (e *endpoint) path() string {
+	_, path, _ := strings.Cut(e.ask, " ")
+	path, _, _ = strings.Cut(path, "?")
+	return "/api/v1/" + path
+}
+
+func (e *endpoint) query() []string {
+	_, query, ok := strings.Cut(e.ask, "?")
+	if !ok {
+		return nil
+	}
+	return strings.Split(query, "&")
+}
+
+// statuses returns the HTTP statuses of answers that are none.
+func (e *endpoint) statuses() []int {
+	list := slices.Concat([]int{http.StatusMisdirectedRequest}, e.refuses, e.by.refuses)
+	if e.in != nil {
+		list = append(list, e.by.bodies...)
+	}
+	switch e.scope {
+	case open:
+	case anyToken:
+		list = append(list, http.StatusUnauthorized)
+	default:
+		list = append(list, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// openapi describes the API, for programs and for those who write them.
+//
+//go:embed openapi.json
+var openapi []byte
+
+func (s *server) document(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openapi) // a client that left needs no answer
+}
+
+func (s *server) healthy(w http.ResponseWriter, _ *http.Request) { answer(w, health{true}) }
