@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ func newLabBenchCommand() *cobra.Command {
 	var o bench.Options
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure scale, packet cost, throughput and memory",
+		Short: "Measure scale, packet cost, throughput, memory and the image's start",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -33,6 +34,7 @@ func newLabBenchCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&o.File, "config", "c", "configs/zero-trust.yaml", "configuration `file` of the lab whose memory is measured")
+	cmd.Flags().StringVar(&o.Image, "image", "out/bulkhead-"+runtime.GOARCH+".img", "disk image `file` whose start is measured")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 15, "how often each measurement is repeated; the median counts")
 	return cmd
 }

@@ -27,7 +27,8 @@ import (
 type Box struct {
 	*vm.Machine
 	options vm.Options
-	log     *os.File // of the console
+	log     *os.File        // of the console
+	profile *remote.Profile // what its owner knows of it
 }
 
 // diskSize is that of the box's disk in bytes: the image and room for what it keeps.
@@ -157,8 +158,14 @@ func (l *Lab) claim(ctx, inner context.Context, o VMOptions) error {
 	if err != nil {
 		return err
 	}
-	l.API = remote.NewVia(profile, func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = owner.Do(func() error {
+	l.Box.profile = profile
+	return l.connect(ctx)
+}
+
+// connect makes connections to the box by its owner, and returns when it answers.
+func (l *Lab) connect(ctx context.Context) error {
+	l.API = remote.NewVia(l.Box.profile, func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = l.owner().Do(func() error {
 			conn, err = new(net.Dialer).DialContext(ctx, network, address)
 			return err
 		})

@@ -102,11 +102,8 @@ func (p *BoxProber) Settle(ctx context.Context) error {
 		before[i.who] = p.answers[i.who]
 	}
 	p.mu.Unlock()
-	if err := p.introduceAgain(); err != nil {
-		return err
-	}
 	var missing []netip.Addr
-	err := p.await(ctx, func() bool {
+	all := func() bool {
 		missing = nil
 		for _, i := range asked {
 			if p.answers[i.who] == before[i.who] {
@@ -114,11 +111,19 @@ func (p *BoxProber) Settle(ctx context.Context) error {
 			}
 		}
 		return len(missing) == 0
-	})
-	if err != nil {
-		return fmt.Errorf("the box does not tell %v its MAC address: %w", missing, err)
 	}
-	return nil
+	for range maxTries {
+		if err := p.introduceAgain(); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeout(ctx, tryTime)
+		err := p.await(waiting, all)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("the box does not tell %v its MAC address", missing)
 }
 
 // Refused returns what the box has refused so far, in packets by counter.

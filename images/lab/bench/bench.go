@@ -18,14 +18,15 @@ import (
 type Options struct {
 	File   string // configuration of the lab whose memory is measured
 	Bin    string // directory of the daemons' programs
+	Image  string // disk image whose start is measured
 	Rounds int    // of each measurement; the median counts
 	W      io.Writer
 }
 
-// Run measures everything and prints a table for each subject. It takes about a
-// minute with 15 rounds.
+// Run measures everything and prints a table for each subject. It takes about three
+// minutes with 15 rounds.
 func Run(ctx context.Context, w *lab.World, o Options) error {
-	for _, part := range []func(context.Context, *lab.World, Options) error{scale, packets, memory} {
+	for _, part := range []func(context.Context, *lab.World, Options) error{scale, packets, memory, boot} {
 		if err := part(ctx, w, o); err != nil {
 			return err
 		}

@@ -75,15 +75,30 @@ func (p Packet) Bytes() []byte {
 		h = append(append(h, p.Src.AsSlice()...), p.Dst.AsSlice()...)
 		return append(h, body...)
 	}
-	h := make([]byte, 20, 20+len(body))
+	// Fragments need the identification.
+	return append(header4(p.Src, p.Dst, p.Proto, ttl, uint16(p.Token), len(body)), body...)
+}
+
+// Datagram returns an IPv4 packet that carries data over UDP. It has no token.
+func Datagram(src, dst netip.Addr, srcPort, dstPort uint16, data []byte) []byte {
+	b := make([]byte, 8, 8+len(data)) // a checksum of 0 says that there is none
+	binary.BigEndian.PutUint16(b, srcPort)
+	binary.BigEndian.PutUint16(b[2:], dstPort)
+	binary.BigEndian.PutUint16(b[4:], uint16(8+len(data)))
+	return append(header4(src, dst, UDP, 64, 0, 8+len(data)), append(b, data...)...)
+}
+
+// header4 returns an IPv4 header, RFC 791 section 3.1.
+func header4(src, dst netip.Addr, proto, ttl uint8, id uint16, length int) []byte {
+	h := make([]byte, 20, 20+length)
 	h[0] = 0x45
-	binary.BigEndian.PutUint16(h[2:], uint16(20+len(body)))
-	binary.BigEndian.PutUint16(h[4:], uint16(p.Token)) // identification: fragments need it
-	h[8], h[9] = ttl, p.Proto
-	copy(h[12:], p.Src.AsSlice())
-	copy(h[16:], p.Dst.AsSlice())
+	binary.BigEndian.PutUint16(h[2:], uint16(20+length))
+	binary.BigEndian.PutUint16(h[4:], id)
+	h[8], h[9] = ttl, proto
+	copy(h[12:], src.AsSlice())
+	copy(h[16:], dst.AsSlice())
 	binary.BigEndian.PutUint16(h[10:], checksum(h))
-	return append(h, body...)
+	return h
 }
 
 // transport returns what follows the IP header.
