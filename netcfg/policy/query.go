@@ -44,8 +44,8 @@ type Answer struct {
 // apart. The answers for a whole zone begin with those for its unnamed machines.
 func (p *Policy) Query(from, to model.Endpoint, service model.Service) []Answer {
 	var answers []Answer
-	for _, src := range p.hosts(from) {
-		for _, dst := range p.hosts(to) {
+	for _, src := range p.Hosts(from) {
+		for _, dst := range p.Hosts(to) {
 			for _, s := range p.parts(Pair{src.Party, dst.Party}, service) {
 				answers = append(answers, Answer{src, dst, s, p.decideOn(src, dst, s)})
 			}
@@ -88,8 +88,9 @@ func (p *Policy) boxAddress(party string) netip.Addr {
 	return loopback.Addr()
 }
 
-// Hosts returns the hosts of an endpoint that rules tell apart.
-func (p *Policy) hosts(e model.Endpoint) []Host {
+// Hosts returns the hosts of an endpoint that rules tell apart, the unnamed machines
+// of a zone first if there is room for any.
+func (p *Policy) Hosts(e model.Endpoint) []Host {
 	switch e.Kind {
 	case model.KindDevice:
 		a := p.AddressOf(e.Device)
@@ -252,14 +253,16 @@ type TestResult struct {
 func (p *Policy) Failures() []TestResult {
 	var failed []TestResult
 	for _, t := range p.Config.Tests {
-		if a, ok := p.refute(t); ok {
+		if a, ok := p.Refute(t); ok {
 			failed = append(failed, TestResult{t, a})
 		}
 	}
 	return failed
 }
 
-func (p *Policy) refute(t *model.Test) (Answer, bool) {
+// Refute looks for one connection that shows that a test of this configuration does
+// not hold. It reports false if there is none: the test holds.
+func (p *Policy) Refute(t *model.Test) (Answer, bool) {
 	for _, from := range t.From {
 		for _, to := range t.To {
 			for _, s := range t.Services {
