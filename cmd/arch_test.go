@@ -37,11 +37,13 @@ var layers = map[string][]string{
 	"netcfg/reach": {"netcfg/nft", "netcfg/model", "netcfg/diag", "netcfg/state"},
 	"netcfg/compile": {"netcfg/model", "netcfg/diag", "netcfg/facts", "netcfg/policy", "netcfg/state", "netcfg/nft",
 		"netcfg/svcconf"},
-	"netcfg/plan":  {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
-	"netcfg/txn":   {"services/file"},
-	"netcfg/apply": {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/plan": {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	// impact asks the compiled rules whether the author still gets in.
+	"netcfg/impact": {"netcfg/policy", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/txn":    {"services/file"},
+	"netcfg/apply":  {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
-	"netcfg/api": {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	"netcfg/api": {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
 	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock"},
 	"netcfg/nstest":     {},
@@ -51,7 +53,7 @@ var layers = map[string][]string{
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
-	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/state", "netcfg/nft",
+	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
 	// boottest starts from boot partitions as the firmware does.
@@ -61,10 +63,10 @@ var layers = map[string][]string{
 	"webui/access": {"services/file"},
 	// webui hands the key that comes with a claim to updated.
 	"webui": {"webui/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
-		"netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
 	"webui/remote": {"webui/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
-		"netcfg/plan", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 }
 
 // banned names what may not be imported, and why.
@@ -75,6 +77,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"netcfg/compile", "os", "the compiler reads and writes nothing"}, {"netcfg/compile", "net", "the compiler is pure: use net/netip"},
 	{"netcfg/reach", "os", "reach is pure"}, {"netcfg/reach", "net", "reach is pure: use net/netip"},
 	{"netcfg/plan", "os", "plan is pure"}, {"netcfg/plan", "net", "plan is pure: use net/netip"},
+	{"netcfg/impact", "os", "impact is pure"}, {"netcfg/impact", "net", "impact is pure: use net/netip"},
 	{"netcfg/nft", "os", "nft describes a ruleset and loads nothing"}, {"netcfg/state", "os", "state is pure"},
 	{"services/...", "github.com/google/nftables", "services cannot touch the firewall"},
 	{"services/...", "github.com/jsimonetti/rtnetlink/v2", "services change links only through netcfgd"},
@@ -85,7 +88,7 @@ var banned = []struct{ pkgs, dep, why string }{
 }
 
 // clockless are packages that are told the time and never ask for it.
-var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan",
+var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact",
 	"netcfg/nft", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease"}
 
 type pkg struct {
