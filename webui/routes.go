@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -65,7 +66,8 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 			fail(w, http.StatusForbidden, fmt.Sprintf("the token %q is not for that: it lacks the scope %s", t.Name, scope))
 			return
 		}
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, t)))
+		ctx := context.WithValue(r.Context(), tokenKey{}, t)
+		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, originKey{}, origin(r))))
 	})
 }
 
@@ -78,19 +80,40 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(secret)
 }
 
-// byToken is netcfgd for those who come with a token: changes are theirs, whatever
-// they say.
+type originKey struct{}
+
+// originOf returns where a request that was let in comes from.
+func originOf(ctx context.Context) api.Origin {
+	o, _ := ctx.Value(originKey{}).(api.Origin)
+	return o
+}
+
+// origin is the address at the other end of the connection. Nothing stands between:
+// what a client says of a proxy does not count.
+func origin(r *http.Request) api.Origin {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // the server has written it
+	return api.Origin{Address: at.Addr().Unmap()}
+}
+
+// byToken is netcfgd for those who come with a token: changes are theirs and come from
+// where they are, whatever they say.
 type byToken struct{ api.Backend }
+
+// Plan implements [api.Backend].
+func (b byToken) Plan(ctx context.Context, p api.Proposal) (*api.Plan, error) {
+	p.Origin = originOf(ctx)
+	return b.Backend.Plan(ctx, p)
+}
 
 // Apply implements [api.Backend].
 func (b byToken) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
-	c.Author = tokenOf(ctx).Name
+	c.Author, c.Origin = tokenOf(ctx).Name, originOf(ctx)
 	return b.Backend.Apply(ctx, c)
 }
 
 // Undo implements [api.Backend].
 func (b byToken) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
-	u.Author = tokenOf(ctx).Name
+	u.Author, u.Origin = tokenOf(ctx).Name, originOf(ctx)
 	return b.Backend.Undo(ctx, u)
 }
 

@@ -26,8 +26,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/sock"
@@ -76,6 +78,10 @@ func (b backend) Status(context.Context) (*api.Status, error) {
 	return &api.Status{Name: "gw", Mode: api.Running}, nil
 }
 
+func (b backend) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
+	return &api.Plan{Path: &impact.Path{Address: p.Origin.Address}}, nil
+}
+
 func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
 	b.box.mu.Lock()
 	defer b.box.mu.Unlock()
@@ -84,7 +90,7 @@ func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
 }
 
 func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
-	return b.Apply(ctx, api.Change{Author: u.Author, Why: "undo"})
+	return b.Apply(ctx, api.Change{Author: u.Author, Why: "undo", Origin: u.Origin})
 }
 
 // newBox makes the directories and a netcfgd. It starts nothing else.
@@ -466,17 +472,30 @@ func TestTokenGivesWhatItsScopesSay(t *testing.T) {
 func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
-	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Why: "because"}
+	elsewhere := api.Origin{Address: netip.MustParseAddr("192.0.2.1")}
+	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Why: "because", Origin: elsewhere}
 	box := remote.New(b.claimed())
+	p, err := box.Plan(t.Context(), api.Proposal{File: c.File, Origin: elsewhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := p.Path.Address
+	if !here.IsLoopback() {
+		t.Errorf("the plan was made for an author at %s", here)
+	}
 	if _, err := box.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := box.Undo(t.Context(), api.Undo{Author: "somebody else"}); err != nil {
+	if _, err := box.Undo(t.Context(), api.Undo{Author: "somebody else", Origin: elsewhere}); err != nil {
 		t.Fatal(err)
 	}
-	c.Author = "alex"
-	if diff := cmp.Diff([]api.Change{c, {Author: "alex", Why: "undo"}}, b.changes); diff != "" {
+	c.Author, c.Origin.Address = "alex", here
+	if diff := cmp.Diff([]api.Change{c, {Author: "alex", Why: "undo", Origin: c.Origin}}, b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("changes differ (-want +got):\n%s", diff)
+	}
+	c.AcceptLockout = true // is for whoever sits at the box
+	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != 2 {
+		t.Errorf("somebody in the network may lock everybody out: %v", err)
 	}
 }
 

@@ -235,7 +235,7 @@ func (a *app) done(p *remote.Profile) error {
 
 // first gives a box its first configuration, or another one.
 func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, yes bool, in *bufio.Reader) error {
-	plan, err := remote.New(p).Plan(ctx, f)
+	plan, err := remote.New(p).Plan(ctx, api.Proposal{File: f})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 )
@@ -235,15 +236,15 @@ func (b *backend) Why(_ context.Context, from, to, protocol string) (*api.Why, e
 	}}, nil
 }
 
-func (b *backend) Plan(_ context.Context, f api.File) (*api.Plan, error) {
+func (b *backend) Plan(_ context.Context, f api.Proposal) (*api.Plan, error) {
 	cfg, problems := conf.Parse(f.Name, f.Data, today)
 	if cfg == nil {
 		return nil, &api.Refused{Problems: problems}
 	}
 	return &api.Plan{
-		Missing: b.missing,
-		Reach:   []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}},
-		Steps:   []api.Step{{Text: "load the changed rules of the packet filter, all at once", Risk: "interrupts what the new rules do not allow"}},
+		Missing: b.missing, Cut: &impact.Cut{},
+		Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}},
+		Steps: []api.Step{{Text: "load the changed rules of the packet filter, all at once", Risk: "interrupts what the new rules do not allow"}},
 	}, nil
 }
 
@@ -281,7 +282,7 @@ func (b *backend) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
 	if c.Author != "kim" || c.Why != "guests" {
 		return nil, fmt.Errorf("author is %q, why is %q", c.Author, c.Why)
 	}
-	return b.Plan(ctx, c.File)
+	return b.Plan(ctx, api.Proposal{File: c.File})
 }
 
 func TestColoursAreForTerminalsOnly(t *testing.T) {

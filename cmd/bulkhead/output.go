@@ -40,6 +40,9 @@ func (a *app) problems(w io.Writer, r *api.Refused) {
 	for _, f := range r.Failed {
 		fmt.Fprintf(w, "%s\n\thint: change the rule, or the test\n", a.paint(red, f.String()))
 	}
+	if r.Lockout != "" {
+		fmt.Fprintf(w, "%s\n\t%s\n", a.paint(red, api.LockoutText(r.Lockout)), lockoutHint)
+	}
 }
 
 func (a *app) problem(p *diag.Problem) string {

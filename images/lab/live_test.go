@@ -256,7 +256,7 @@ func TestSameFileTwiceChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		plan, err := b.API.Plan(b.ctx, api.File{Name: example, Data: data})
+		plan, err := b.API.Plan(b.ctx, api.Proposal{File: api.File{Name: example, Data: data}})
 		if err != nil {
 			t.Fatal(err)
 		}

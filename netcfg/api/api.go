@@ -14,7 +14,6 @@ import (
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
-	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/svcconf"
 )
@@ -37,7 +36,7 @@ type Backend interface {
 	Devices(context.Context) ([]Device, error)
 	Leases(context.Context) ([]svcconf.Lease, error)
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
-	Plan(context.Context, File) (*Plan, error)
+	Plan(context.Context, Proposal) (*Plan, error)
 	Apply(context.Context, Change) (*Plan, error)
 	Undo(context.Context, Undo) (*Plan, error)
 	History(context.Context) ([]Entry, error) // newest first, without the files
@@ -70,17 +69,34 @@ type File struct {
 	Data []byte `json:"data"`
 }
 
+// Origin is where a request comes from. Who passes requests on says so; what a client
+// says of itself is not taken.
+type Origin struct {
+	Address netip.Addr `json:"address,omitzero"` // of the client; zero: the box itself
+}
+
+// Proposal is a configuration file that somebody thinks of putting into force.
+type Proposal struct {
+	File
+	Origin Origin `json:"origin,omitzero"`
+}
+
 // Change is a configuration file that is to be put into force.
 type Change struct {
 	File   File   `json:"file"`
 	Author string `json:"author,omitempty"`
 	Why    string `json:"why,omitempty"`
+	Origin Origin `json:"origin,omitzero"`
+	// AcceptLockout puts the file into force although its author, or everybody, cannot
+	// reach the box afterwards. Only root on the box itself may.
+	AcceptLockout bool `json:"acceptLockout,omitempty"`
 }
 
 // Undo asks for the configuration that was in force before the last change. It comes
 // as a change of its own: undoing it as well brings the last one back.
 type Undo struct {
 	Author string `json:"author,omitempty"`
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // Entry is one change that was confirmed.
@@ -193,72 +209,12 @@ type Device struct {
 	Lease    *time.Time `json:"lease,omitempty"` // when the lease it holds ends
 }
 
-// Plan is what a change does, before or after it was done.
-type Plan struct {
-	Warnings diag.List `json:"warnings,omitempty"`
-	Missing  []string  `json:"missing,omitempty"`
-	Reach    []Reach   `json:"reach"`
-	Steps    []Step    `json:"steps"`
-}
-
-// Reach is one thing that becomes possible by a change, or no longer is.
-type Reach struct {
-	From     string   `json:"from"` // zone, device, network, "internet" or "box"
-	To       string   `json:"to"`
-	Possible bool     `json:"possible"`
-	Services []string `json:"services"`
-}
-
-// String says it in words: guest → internet: any becomes possible.
-func (r Reach) String() string {
-	verb := "is no longer possible"
-	if r.Possible {
-		verb = "becomes possible"
-	}
-	return fmt.Sprintf("%s → %s: %s %s", r.From, r.To, strings.Join(r.Services, ", "), verb)
-}
-
-// ReachOf puts what changes between two policies into words.
-func ReachOf(old, new *policy.Policy) []Reach {
-	list := []Reach{}
-	for _, c := range policy.Diff(old, new) {
-		list = append(list, Reach{c.From, c.To, c.Possible, words(c.Services)})
-	}
-	return list
-}
-
-// words writes services as the configuration does, and ranges that rules leave over,
-// which no file says, in its manner.
-func words(services []model.Service) []string {
-	list := make([]string, len(services))
-	for i, s := range services {
-		name := model.ProtoName(s.Proto)
-		switch {
-		case s.Ports && s.Lo == 0 && s.Hi == 65535, s.Type && s.Lo == 0 && s.Hi == 255:
-			list[i] = name
-		case s.Type && s.Lo != s.Hi:
-			list[i] = fmt.Sprintf("%s/%d-%d", name, s.Lo, s.Hi)
-		case !s.Any && s.Proto == unnamedProto:
-			list[i] = "other protocols"
-		default:
-			list[i] = s.String()
-		}
-	}
-	return list
-}
-
-// Step is one step of a plan.
-type Step struct {
-	Text string `json:"text"`
-	Risk string `json:"risk,omitempty"`
-	Undo string `json:"undo,omitempty"`
-}
-
-// Refused says why a configuration cannot be used: its problems, or the tests of
-// its own that it fails.
+// Refused says why a configuration cannot be used: its problems, the tests of its own
+// that it fails, or that it locks out.
 type Refused struct {
 	Problems diag.List `json:"problems,omitempty"`
 	Failed   []Failed  `json:"failed,omitempty"`
+	Lockout  string    `json:"lockout,omitempty"` // why; for root on the box itself, see [Change]
 }
 
 func (r *Refused) Error() string {
@@ -268,6 +224,9 @@ func (r *Refused) Error() string {
 	}
 	for _, f := range r.Failed {
 		lines = append(lines, f.String())
+	}
+	if r.Lockout != "" {
+		lines = append(lines, LockoutText(r.Lockout))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -279,6 +238,9 @@ type Failed struct {
 	Against Verdict  `json:"against"` // one connection that shows it
 }
 
+// LockoutText is how the reason for a lock-out is told.
+func LockoutText(reason string) string { return "this would lock you out: " + reason }
+
 func (f Failed) String() string {
 	return fmt.Sprintf("%s: tests: expected %s, but %s", f.Pos, f.Expect, f.Against)
 }
@@ -287,29 +249,9 @@ func (f Failed) String() string {
 func Failures(p *policy.Policy) []Failed {
 	var failed []Failed
 	for _, r := range p.Failures() {
-		expect := "deny"
-		if r.Test.Allow {
-			expect = "allow"
-		}
-		failed = append(failed, Failed{r.Test.Pos, expect, verdict(r.Against.From, r.Against.To, []model.Service{r.Against.Service}, r.Against.Decision)})
+		failed = append(failed, Failed{r.Test.Pos, expectation(r.Test), verdict(r.Against.From, r.Against.To, []model.Service{r.Against.Service}, r.Against.Decision)})
 	}
 	return failed
-}
-
-// StepsOf puts a plan's steps into words.
-func StepsOf(p *plan.Plan) []Step {
-	steps := []Step{}
-	for _, s := range p.Steps {
-		step := Step{Text: s.Sentence}
-		if s.Risk.Level != plan.None {
-			step.Risk = s.Risk.String()
-		}
-		if undo, ok := s.Undo(); ok {
-			step.Undo = undo.Sentence
-		}
-		steps = append(steps, step)
-	}
-	return steps
 }
 
 // RulesOf lists the rules of a configuration as they are at a time: allows, blocks

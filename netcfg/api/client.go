@@ -79,8 +79,8 @@ func (c *Client) Why(ctx context.Context, from, to, protocol string) (*Why, erro
 }
 
 // Plan implements [Backend].
-func (c *Client) Plan(ctx context.Context, f File) (*Plan, error) {
-	return call[*Plan](ctx, c, "POST", "/v1/plan", f)
+func (c *Client) Plan(ctx context.Context, p Proposal) (*Plan, error) {
+	return call[*Plan](ctx, c, "POST", "/v1/plan", p)
 }
 
 // Apply implements [Backend].

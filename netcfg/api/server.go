@@ -52,7 +52,12 @@ func Handler(b Backend) http.Handler {
 		answer(w, v, err)
 	})
 	mux.Handle("POST /v1/plan", post(b.Plan))
-	mux.Handle("POST /v1/apply", post(b.Apply))
+	mux.Handle("POST /v1/apply", post(func(ctx context.Context, c Change) (*Plan, error) {
+		if uid, ok := sock.PeerUID(ctx); c.AcceptLockout && !(ok && uid == 0) {
+			return nil, &Refused{Lockout: "only root on the box itself may accept that"}
+		}
+		return b.Apply(ctx, c)
+	}))
 	mux.Handle("POST /v1/undo", post(b.Undo))
 	mux.Handle("GET /v1/history", get(b.History))
 	mux.HandleFunc("GET /v1/history/{number}", func(w http.ResponseWriter, r *http.Request) {

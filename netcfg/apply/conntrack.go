@@ -89,6 +89,16 @@ func (t *Conntrack) List() ([]Conn, error) {
 	return list, fmt.Errorf("list connections: %w", errInterrupted)
 }
 
+// Each calls f with every connection, in one pass: of those that begin or end meanwhile
+// some may be missed, and some told twice. It is for counting.
+func (t *Conntrack) Each(f func(Conn)) error {
+	err := t.each(func(c Conn) error { f(c); return nil })
+	if errors.Is(err, errInterrupted) {
+		return nil
+	}
+	return err
+}
+
 // each calls f with every connection until f returns an error. It returns
 // errInterrupted at the end if the table changed meanwhile in a way that the
 // kernel noticed.

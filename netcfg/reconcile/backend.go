@@ -209,7 +209,7 @@ func (r *Reconciler) Why(_ context.Context, from, to, protocol string) (*api.Why
 }
 
 // Plan implements [api.Backend].
-func (r *Reconciler) Plan(ctx context.Context, f api.File) (p *api.Plan, err error) {
+func (r *Reconciler) Plan(ctx context.Context, f api.Proposal) (p *api.Plan, err error) {
 	ask := r.do(ctx, func() { p, _, err = r.preview(f, r.o.Wall()) })
 	debug.FreeOSMemory() // see Apply
 	if ask != nil {

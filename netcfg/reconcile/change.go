@@ -15,9 +15,10 @@ import (
 )
 
 // preview works out what putting a file into force would do at a time. It changes
-// nothing. The error is an [*api.Refused] if the file cannot be used.
-func (r *Reconciler) preview(f api.File, now time.Time) (*api.Plan, target, error) {
-	cfg, problems, err := parse(f, now)
+// nothing. The error is an [*api.Refused] if the file cannot be used; one that locks
+// out has a plan that says so.
+func (r *Reconciler) preview(f api.Proposal, now time.Time) (*api.Plan, target, error) {
+	cfg, problems, err := parse(f.File, now)
 	if err != nil {
 		return nil, target{}, err
 	}
@@ -37,12 +38,10 @@ func (r *Reconciler) preview(f api.File, now time.Time) (*api.Plan, target, erro
 	if err != nil {
 		return nil, target{}, err
 	}
-	return &api.Plan{
-		Warnings: t.warnings,
-		Missing:  out.result.Missing,
-		Reach:    api.ReachOf(r.policyBefore(), out.result.Policy),
-		Steps:    api.StepsOf(steps),
-	}, t, nil
+	change := r.impact(out.result, now, f.Origin)
+	var p *api.Plan
+	err = safely(func() { p = api.PlanOf(r.policyBefore(), change, steps, t.warnings) })
+	return p, t, err
 }
 
 // policyBefore is what the box does now: what was confirmed, or nothing.
@@ -66,7 +65,7 @@ func (r *Reconciler) undo(u api.Undo) (*api.Plan, error) {
 	}
 	before := history[i]
 	return r.apply(api.Change{
-		File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", history[0].Number),
+		File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", history[0].Number), Origin: u.Origin,
 	})
 }
 
@@ -88,9 +87,12 @@ func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
 
 // tryAndKeep is apply after the clock was reset, from mark.
 func (r *Reconciler) tryAndKeep(c api.Change, mark instant) (*api.Plan, error) {
-	p, next, err := r.preview(c.File, r.clock.now())
-	if err != nil {
+	p, next, err := r.preview(api.Proposal{File: c.File, Origin: c.Origin}, r.clock.now())
+	switch {
+	case err != nil:
 		return nil, err
+	case p.Lockout != "" && !c.AcceptLockout:
+		return nil, &api.Refused{Problems: next.warnings, Lockout: p.Lockout}
 	}
 	change := txn.Change{
 		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: c.File.Name, Config: c.File.Data,

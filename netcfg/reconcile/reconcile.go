@@ -54,6 +54,7 @@ type kernel interface {
 
 // conntrack is what it needs of [apply.Conntrack].
 type conntrack interface {
+	Each(func(apply.Conn)) error
 	Sweep(judge func(apply.Conn) (keep bool, mark uint32)) (deleted, remarked int, err error)
 }
 

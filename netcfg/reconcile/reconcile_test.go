@@ -193,6 +193,15 @@ func (c *fakeConntrack) Sweep(judge func(apply.Conn) (bool, uint32)) (deleted, r
 	return deleted, remarked, nil
 }
 
+func (c *fakeConntrack) Each(f func(apply.Conn)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		f(conn)
+	}
+	return c.fail
+}
+
 func (c *fakeConntrack) open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -1246,7 +1255,7 @@ func TestQuestionsAreAnswered(t *testing.T) {
 		if _, err := b.r.Why(t.Context(), "tvv", "office", "ssh"); !errors.Is(err, api.ErrUnknown) {
 			t.Errorf("an unknown name: got %v", err)
 		}
-		p, err := b.r.Plan(t.Context(), api.File{Name: "new.yaml", Data: []byte(strings.Replace(home, "from: office, to: internet", "from: [office, gadgets], to: internet", 1))})
+		p, err := b.r.Plan(t.Context(), api.Proposal{File: api.File{Name: "new.yaml", Data: []byte(strings.Replace(home, "from: office, to: internet", "from: [office, gadgets], to: internet", 1))}})
 		if err != nil {
 			t.Fatal(err)
 		}

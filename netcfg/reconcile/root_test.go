@@ -213,7 +213,7 @@ func TestRealKernelIsLeftAloneOnceItAgreesAndForeignThingsAlways(t *testing.T) {
 	if s := l.status(); s.Mode != api.Running || len(s.Troubles) > 0 {
 		t.Fatalf("status %+v", s)
 	}
-	p, err := l.client.Plan(t.Context(), api.File{Name: "home.yaml", Data: []byte(home)})
+	p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(home)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestRealKernelIsLeftAloneOnceItAgreesAndForeignThingsAlways(t *testing.T) {
 		l.gateway(mess...)
 		l.eventually(strings.Join(mess, " ")+" is repaired", func() bool { return l.status().Repairs > repairs })
 		l.eventually("nothing is left to do", func() bool {
-			p, err := l.client.Plan(t.Context(), api.File{Name: "home.yaml", Data: []byte(home)})
+			p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(home)}})
 			return err == nil && len(p.Steps) == 0
 		})
 	}
