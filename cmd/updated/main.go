@@ -20,6 +20,7 @@ import (
 
 func main() {
 	dirs := run.Flags(flag.CommandLine)
+	trial := flag.Duration("trial", update.TrialTime, "`time` that an update has to prove itself")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("svc", "updated")
 	if err := update.MountPerm(context.Background(), log); err != nil {
@@ -32,6 +33,6 @@ func main() {
 		if limited != nil {
 			log.Warn("keep all of root's rights", "err", limited)
 		}
-		return update.Serve(ctx, log, *dirs)
+		return update.Serve(ctx, log, *dirs, *trial)
 	})
 }

@@ -13,12 +13,12 @@ import (
 	"bulkhead/services/update/gate"
 )
 
-// How long a trial waits for the box to be as good as before, and between two looks.
-// In init, boot.Guard waits a little longer, in case that this does not run at all.
-const (
-	trialTime = 3 * time.Minute
-	lookAgain = 2 * time.Second
-)
+// TrialTime is how long a trial waits for the box to be as good as before. In init,
+// boot.Guard waits a little longer, in case that this does not run at all.
+const TrialTime = 3 * time.Minute
+
+// lookAgain is how long it is between two looks.
+const lookAgain = 2 * time.Second
 
 // settle finds out what became of the last update. If it is on trial, that is held.
 func (u *updater) settle(ctx context.Context) error {
@@ -143,7 +143,7 @@ func (u *updater) hold(ctx context.Context, wayBack bool) error {
 		// It was armed without a note, as by hand: it has to be well by itself.
 		p = &pending{Slot: u.box.slot, Version: u.box.info.Version, Built: u.box.info.Built}
 	}
-	u.log.Info("this system is on trial", "version", p.Version, "for", trialTime)
+	u.log.Info("this system is on trial", "version", p.Version, "for", u.trialTime)
 	for {
 		bad := u.prove(ctx, p.Before)
 		if ctx.Err() != nil {
@@ -170,7 +170,7 @@ func (u *updater) hold(ctx context.Context, wayBack bool) error {
 // prove looks until all is well, twice in a row, or the time of a trial is over. It
 // returns what is not.
 func (u *updater) prove(ctx context.Context, before gate.Before) []string {
-	ctx, cancel := context.WithTimeout(ctx, trialTime) // by the monotonic clock
+	ctx, cancel := context.WithTimeout(ctx, u.trialTime) // by the monotonic clock
 	defer cancel()
 	bad, well := []string{"there was no time to look"}, 0
 	for {
@@ -188,7 +188,10 @@ func (u *updater) prove(ctx context.Context, before gate.Before) []string {
 		u.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return append(bad, "it took too long")
+			if len(bad) == 0 {
+				bad = []string{"it was well only when the time was over"}
+			}
+			return bad
 		case <-time.After(u.lookAgain):
 		}
 	}

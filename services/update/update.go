@@ -68,6 +68,7 @@ type updater struct {
 	dirs  run.Dirs
 	store *store
 
+	trialTime time.Duration
 	lookAgain time.Duration
 	parting   time.Duration // from the answer that announces a restart to the restart
 	restart   chan struct{} // has a word once the machine is to restart
@@ -79,9 +80,9 @@ type updater struct {
 	password passwordGate
 }
 
-// Serve runs the update service until ctx ends. On a machine that was not started from
+// Serve runs the update service until ctx ends. trial is [TrialTime] but in tests. On a machine that was not started from
 // a disk of ours there is nothing to do: the error is [run.ErrDisabled].
-func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
+func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs, trial time.Duration) error {
 	box, err := thisMachine()
 	if errors.Is(err, fs.ErrNotExist) {
 		log.Warn("this system cannot be updated", "err", err)
@@ -90,7 +91,9 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 	if err != nil {
 		return err
 	}
-	return newUpdater(log, box, gate.NewAsker(dirs), dirs).serve(ctx)
+	u := newUpdater(log, box, gate.NewAsker(dirs), dirs)
+	u.trialTime = trial
+	return u.serve(ctx)
 }
 
 // serve answers at the socket, and holds the trial if there is one.
@@ -157,7 +160,7 @@ func newUpdater(log *slog.Logger, box machine, look looker, dirs run.Dirs) *upda
 	if store.broken != nil {
 		log.Error("updates are refused", "err", store.broken)
 	}
-	return &updater{log: log, box: box, look: look, dirs: dirs, store: store, lookAgain: lookAgain, parting: time.Second, restart: make(chan struct{}, 1)}
+	return &updater{log: log, box: box, look: look, dirs: dirs, store: store, trialTime: TrialTime, lookAgain: lookAgain, parting: time.Second, restart: make(chan struct{}, 1)}
 }
 
 // esp opens the boot partition for as long as f runs.

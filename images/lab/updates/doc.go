@@ -1,0 +1,4 @@
+// Package updates tests updates of the whole image in a virtual machine: good ones are
+// kept, and whatever else a new system does, the old one comes back by itself. So does
+// one of the two when the power is cut at any instant.
+package updates
