@@ -81,6 +81,11 @@ soak: build ## kill -9 of each of five daemons under load, 50 times
 	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=250 \
 		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
 
+.PHONY: soak-vm
+soak-vm: ## cut a virtual box's power 30 times during updates, and 20 times while it promises leases and changes
+	BULKHEAD_NEED_VM=1 BULKHEAD_KILLS=30 $(suite) -name soak-vm-updates -noskip -- -count=1 -timeout 2h $(if $(SUDO),-exec "$(SUDO)") -run '^TestPowerIsCutDuringUpdates$$' ./images/lab/updates
+	BULKHEAD_NEED_VM=1 BULKHEAD_KILLS=20 $(suite) -name soak-vm-promises -noskip -- -count=1 -timeout 1h $(if $(SUDO),-exec "$(SUDO)") -run '^TestNothingAcknowledgedIsLost$$' ./images/lab/updates
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	@found=0; for pkg in $$(go list ./...); do \

@@ -190,7 +190,7 @@ ports:
   iot: {mac: "52:54:00:10:00:02"}
 zones:
   management: {port: lan, subnet: 192.168.77.0/24, admin: true}
-  iot: {port: iot, subnet: 192.168.40.0/24}
+  iot: {port: iot, subnet: 192.168.40.0/21}
 `
 )
 
@@ -278,7 +278,9 @@ func (b *box) cut() {
 	}
 }
 
-var codeOnScreen = regexp.MustCompile(`[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}[^-0-9A-Z]`)
+// codeOnScreen matches the claim code, which stands in a line of its own; parts of the
+// fingerprint look like it.
+var codeOnScreen = regexp.MustCompile(`H {5}([0-9A-Z]{4}(?:-[0-9A-Z]{4}){3})[^-0-9A-Z]`)
 
 func (b *box) claim() {
 	t := b.t
@@ -292,13 +294,13 @@ func (b *box) claim() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, err := access.ParseCode(found[0][:19])
+	code, err := access.ParseCode(found[1])
 	if err != nil {
 		t.Fatal(err)
 	}
 	var c *remote.Claim
 	b.until(ctx, "the box answers", func() error { c, err = remote.Look(ctx, "https://"+address); return err })
-	p, keyError, err := c.Redeem(ctx, code, "test", b.key.Public().String())
+	p, keyError, err := c.Redeem(ctx, code, "test", b.key.Public())
 	if err != nil || keyError != "" {
 		t.Fatalf("claim: %v, %s", err, keyError)
 	}

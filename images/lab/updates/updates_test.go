@@ -7,17 +7,21 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"bulkhead/netcfg/api"
 	updates "bulkhead/services/update/api"
 	"bulkhead/services/update/manifest"
 )
@@ -140,18 +144,23 @@ func TestUpdates(t *testing.T) {
 	})
 }
 
+// kills is how often the power is cut.
+func kills(t *testing.T, n int) int {
+	t.Helper()
+	if s := os.Getenv("BULKHEAD_KILLS"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
 // TestPowerIsCutDuringUpdates cuts the power at random instants between the first byte
 // and the end of the trial. Each time one of the two systems starts, with the
 // configuration and the leases that were there. BULKHEAD_KILLS says how many times.
 func TestPowerIsCutDuringUpdates(t *testing.T) {
-	kills := 3
-	if s := os.Getenv("BULKHEAD_KILLS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kills = n
-	}
+	kills := kills(t, 3)
 	all := newImages(t)
 	b := newBox(t, all.one)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -187,6 +196,84 @@ func TestPowerIsCutDuringUpdates(t *testing.T) {
 		}
 		b.kept(lease)
 		t.Logf("cut after %s of %s: version %s ran, %s runs; push: %v; last: %+v", after.Round(100*time.Millisecond), whole.Round(time.Second), before, st.Version, pushed, st.Last)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestNothingAcknowledgedIsLost cuts the power while leases are taken and configurations
+// applied. Each lease that was acknowledged, and each configuration whose author was told
+// that it is in force, is there afterwards. BULKHEAD_KILLS says how many times.
+func TestNothingAcknowledgedIsLost(t *testing.T) {
+	kills := kills(t, 3)
+	all := newImages(t)
+	b := newBox(t, all.one)
+	b.settled("the first system", func(updates.Status) bool { return true })
+	leases := map[string]string{} // address by MAC, as acknowledged
+	number := 1
+	for n := range kills {
+		ctx, cancel := context.WithCancel(t.Context())
+		var took sync.WaitGroup
+		took.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				mac := net.HardwareAddr{2, 1, 0, byte(n), byte(i >> 8), byte(i)}
+				if address, err := b.station.lease(ctx, mac, "client"); err == nil {
+					leases[mac.String()] = address
+				}
+				select { // the pool has 128 addresses
+				case <-ctx.Done():
+				case <-time.After(300 * time.Millisecond):
+				}
+			}
+		})
+		took.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				text := config + fmt.Sprintf("# change %d.%d\ndevices:\n  d%d-%d: {zone: iot, mac: %q, owner: alex, purpose: test}\n", n, i, n, i, fmt.Sprintf("02:02:00:%02x:00:%02x", n, i))
+				change := api.Change{File: api.File{Name: "home.yaml", Data: []byte(text)}, Why: "change"}
+				if _, err := b.client.Apply(ctx, change); err == nil {
+					number++
+				}
+			}
+		})
+		time.Sleep(time.Second + time.Duration(rand.Int64N(int64(8*time.Second))))
+		b.cut()
+		cancel()
+		took.Wait()
+		acknowledged := number
+		b.on()
+		ctx, cancel = context.WithTimeout(t.Context(), patience)
+		var st *api.Status
+		b.until(ctx, "netcfgd runs", func() (err error) {
+			if st, err = b.client.Status(ctx); err == nil && st.Mode != api.Running {
+				err = fmt.Errorf("it is %s: %s", st.Mode, st.Reason)
+			}
+			return err
+		})
+		// One more may have been confirmed whose answer was lost.
+		if got := st.Confirmed.Number; got != acknowledged && got != acknowledged+1 {
+			t.Errorf("cut %d: configuration %d is in force, %d was acknowledged", n+1, got, acknowledged)
+		}
+		number = st.Confirmed.Number
+		var list []svcLease
+		b.until(ctx, "dhcpd has read its leases", func() (err error) {
+			if list, err = b.client.Leases(ctx); err == nil && len(list) == 0 && len(leases) > 0 {
+				err = errors.New("no leases")
+			}
+			return err
+		})
+		cancel()
+		for _, l := range list {
+			if want, ok := leases[l.MAC.String()]; ok && want != l.Address.String() {
+				t.Errorf("cut %d: %s has %s, and was given %s", n+1, l.MAC, l.Address, want)
+			}
+		}
+		for mac, address := range leases {
+			if !slices.ContainsFunc(list, func(l svcLease) bool { return l.MAC.String() == mac }) {
+				t.Errorf("cut %d: the lease of %s to %s is lost", n+1, address, mac)
+			}
+		}
+		t.Logf("cut %d: configuration %d, %d leases", n+1, number, len(leases))
 		if t.Failed() {
 			return
 		}
