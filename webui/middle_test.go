@@ -139,7 +139,7 @@ func TestTokenIsNotToldToAMachineInTheMiddle(t *testing.T) {
 	m := newMiddleman(t, b.url("127.0.0.1"))
 	p.URL = m.url
 	_, err := remote.New(p).Status(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "is not the box that was claimed") {
+	if err == nil || !strings.Contains(err.Error(), "is not the box that is meant") {
 		t.Errorf("got %v", err)
 	}
 	if len(m.bodies) > 0 {

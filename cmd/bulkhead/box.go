@@ -35,11 +35,18 @@ func (a *app) remote(ctx context.Context) (*remote.Client, error) {
 	return remote.New(p), nil
 }
 
-// profile finds the box, also where it has gone since it was last seen.
+// profile finds the box, also where it has gone since it was last seen. A token in the
+// environment comes before the one that is kept.
 func (a *app) profile(ctx context.Context) (*remote.Profile, error) {
 	all, err := remote.Open()
 	if err != nil {
 		return nil, err
+	}
+	switch p, err := remote.FromEnvironment(a.box, all); {
+	case errors.Is(err, remote.ErrEnvironment):
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	case p != nil || err != nil:
+		return p, err
 	}
 	box := a.box
 	if names := all.Names(); box == "" && len(names) == 1 {

@@ -93,20 +93,29 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return 0
 }
 
+// failure is what a command prints as JSON that cannot do what was asked, as the API
+// answers then.
+type failure struct {
+	Error   string       `json:"error"`
+	Refused *api.Refused `json:"refused,omitempty"`
+}
+
 // report prints an error, unless its command has shown all there is to say, and
 // picks the exit code.
 func (a *app) report(err error) int {
-	if refused, ok := errors.AsType[*api.Refused](err); ok {
-		a.problems(a.err, refused)
+	if errors.Is(err, errShown) {
 		return exitProblem
 	}
-	if errors.Is(err, errShown) {
+	refused, _ := errors.AsType[*api.Refused](err)
+	if a.json && !errors.Is(err, errUsage) {
+		_ = a.printJSON(failure{err.Error(), refused}) // the words follow in any case
+	}
+	if refused != nil {
+		a.problems(a.err, refused)
 		return exitProblem
 	}
 	fmt.Fprintf(a.err, "bulkhead: %v\n", err)
 	switch {
-	case errors.Is(err, errUsage):
-		return exitUsage
 	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, flash.ErrRefused):
 		return exitProblem
 	}
@@ -114,6 +123,9 @@ func (a *app) report(err error) int {
 		fmt.Fprintf(a.err, "\thint: %s\n", e.Hint)
 	} else if errors.Is(err, api.ErrUnreachable) {
 		fmt.Fprintf(a.err, "\thint: netcfgd may not be running on this machine, or you are not root; --box names a box to ask instead\n")
+	}
+	if errors.Is(err, errUsage) {
+		return exitUsage
 	}
 	return exitSystem
 }
@@ -139,7 +151,7 @@ talks to the gateway it runs on.
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", "/run/bulkhead/"+api.SocketFile, "`path` of netcfgd's socket")
-	root.PersistentFlags().StringVar(&a.box, "box", "", "`name` or address of a box that was claimed, instead of this machine")
+	root.PersistentFlags().StringVar(&a.box, "box", "", "`name` or address of a box to ask, instead of this machine")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	_ = root.RegisterFlagCompletionFunc("box", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // fails without such a flag
 		all, _ := remote.Open() // none then
@@ -150,7 +162,7 @@ talks to the gateway it runs on.
 	})
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
-		a.claimCommand(), a.pushCommand(), a.keysCommand(), a.imageCommand(),
+		a.claimCommand(), a.tokenCommand(), a.pushCommand(), a.keysCommand(), a.imageCommand(),
 		newLabCommand(),
 	)
 	wrapArgs(root)

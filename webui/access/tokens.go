@@ -62,6 +62,12 @@ func hashOf(secret string) (string, bool) {
 	return hex.EncodeToString(sum[:]), true
 }
 
+// IsToken reports whether a word can be a token.
+func IsToken(secret string) bool {
+	_, ok := hashOf(secret)
+	return ok
+}
+
 // idOf names a token by its hash, of which it tells too little to be of use.
 func idOf(hash string) string { return hash[:8] }
 

@@ -22,6 +22,7 @@ type Profile struct {
 	Also        []string           `json:"also,omitempty"` // where it may be as well, since its address changed
 	Fingerprint access.Fingerprint `json:"fingerprint"`
 	Token       string             `json:"token"`
+	Lent        bool               `json:"-"` // the token is the environment's: nothing is kept
 }
 
 // Dir returns the directory of everything that Bulkhead keeps on a workstation.
@@ -97,7 +98,7 @@ func (p Profiles) Find(box string) (*Profile, error) {
 			}
 		}
 	}
-	hint := "claim it first: bulkhead claim ADDRESS"
+	hint := "claim it first: bulkhead claim ADDRESS; where nobody can, set " + TokenEnv + " and " + FingerprintEnv
 	if names := p.Names(); len(names) > 0 {
 		hint = "known are: " + strings.Join(names, ", ") + "; for another, bulkhead claim ADDRESS"
 	}
@@ -113,8 +114,12 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// Save writes a profile for its owner's eyes only.
+// Save writes a profile for its owner's eyes only. One with a token that is the
+// environment's is not kept.
 func (p Profiles) Save(v *Profile) error {
+	if v.Lent {
+		return nil
+	}
 	if err := CheckName(v.Name); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func New(p *Profile) *Client { return NewVia(p, (&net.Dialer{Timeout: dialTime})
 func NewVia(p *Profile, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Client {
 	t := transport(p.Fingerprint)
 	t.DialContext = dial
-	h := &http.Client{Transport: &door{box: p.URL, token: p.Token, next: t}}
+	h := &http.Client{Transport: &door{box: p.URL, token: p.Token, lent: p.Lent, next: t}}
 	return &Client{api.NewClientOver(h, p.URL+"/api"), p.URL + "/api", h}
 }
 
@@ -88,6 +88,11 @@ func transport(want access.Fingerprint) *http.Transport {
 // keyError says that somebody else answered.
 type keyError struct{ want, got access.Fingerprint }
 
+func isKey(err error) bool {
+	_, ok := errors.AsType[*keyError](err)
+	return ok
+}
+
 func (e *keyError) Error() string {
 	return fmt.Sprintf("its fingerprint is %s and not %s", e.got, e.want)
 }
@@ -96,6 +101,7 @@ func (e *keyError) Error() string {
 // words that help.
 type door struct {
 	box, token string
+	lent       bool // the token is the environment's
 	next       http.RoundTripper
 }
 
@@ -107,14 +113,20 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := d.next.RoundTrip(r)
 	if err != nil {
-		return nil, explain(r.Context(), d.box, err)
+		err = explain(r.Context(), d.box, err)
+		if e, ok := errors.AsType[*Error](err); ok && d.lent && isKey(e) {
+			e.Hint = "nothing was sent to it. If the box was reset, its console shows that fingerprint: set " + FingerprintEnv + " to it then. " +
+				"If not, somebody sits between you and the box"
+		}
+		return nil, err
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		return nil, &Error{
-			Msg:  fmt.Sprintf("%s does not let us in: %s", d.box, reason(resp)),
-			Hint: "set a new claim code at the box's console, and claim it again: bulkhead claim " + hostOf(d.box),
+		hint := "set a new claim code at the box's console, and claim it again: bulkhead claim " + hostOf(d.box)
+		if d.lent {
+			hint = "have a new token made by somebody who has claimed the box: bulkhead token create"
 		}
+		return nil, &Error{Msg: fmt.Sprintf("%s does not let us in: %s", d.box, reason(resp)), Hint: hint}
 	case http.StatusMisdirectedRequest:
 		return nil, &Error{
 			Msg:  fmt.Sprintf("%s: %s", d.box, reason(resp)),
@@ -128,7 +140,7 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 func explain(ctx context.Context, box string, err error) error {
 	if key, ok := errors.AsType[*keyError](err); ok {
 		return &Error{
-			Msg: fmt.Sprintf("%s is not the box that was claimed: %v", box, key),
+			Msg: fmt.Sprintf("%s is not the box that is meant: %v", box, key),
 			Hint: "nothing was sent to it. If the box was reset, its console shows that fingerprint: claim it again then. " +
 				"If not, somebody sits between you and the box",
 			Err: err,
