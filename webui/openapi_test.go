@@ -222,7 +222,9 @@ func (a *asked) request(op openapitest.Operation) request {
 		r.path += "?" + strings.Join(query, "&")
 	}
 	if op.In != nil {
-		body, err := json.Marshal(a.sources.Sample(op.In))
+		in := plain(a.t, a.sources.Sample(op.In)).(map[string]any)
+		delete(in, "acceptLockout") // which only root on the box itself may say
+		body, err := json.Marshal(in)
 		if err != nil {
 			a.t.Fatal(err)
 		}
@@ -422,7 +424,11 @@ type document struct {
 
 func newDocument(t *testing.T) *document {
 	t.Helper()
-	strict, err := openapitest.Strict(webui.OpenAPI)
+	text, err := os.ReadFile("openapi.json") // what is served, or has just been updated
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict, err := openapitest.Strict(text)
 	if err != nil {
 		t.Fatal(err)
 	}
