@@ -321,6 +321,9 @@ func (d *decoder) text(n *node, path string) string {
 				return ""
 			}
 		}
+		if random(n.text) {
+			d.ps.leak(d.at(n), path, "a key or a token, mixed as by dice")
+		}
 		return n.text
 	}
 	return ""

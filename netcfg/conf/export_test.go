@@ -41,3 +41,6 @@ func Scalars(data []byte) []Scalar {
 	}
 	return out
 }
+
+// Random tells whether a sentence holds something random.
+var Random = random

@@ -435,28 +435,35 @@ func (d *decoder) resolvers(n *node) {
 	}
 }
 
-// resolver reads one DNS server: an address, an address with a port, or
-// tls://ADDRESS#NAME for DNS over TLS (RFC 7858). A secret stands for the last form:
-// providers put the customer's account into the name.
-func (d *decoder) resolver(n *node, path string) (r model.Resolver, ok bool) {
-	const form = `write an address such as 9.9.9.9, or tls://9.9.9.9#dns.quad9.net for DNS over TLS`
-	r.Pos = d.at(n)
+// resolver reads one DNS server: what [resolverOf] takes, or a secret that stands for
+// it, as providers put the customer's account into the name.
+func (d *decoder) resolver(n *node, path string) (model.Resolver, bool) {
 	if n.shape == mapping {
-		f := d.fields(n, n, path, "resolvers[]")
-		if f == nil || f.get("secret") == nil {
-			return r, false
-		}
-		name, ok := d.word(f.get("secret"), path+".secret", "the name of a secret", "write the name under which the secret is kept on the box")
-		if !ok || !d.name(f.get("secret"), path+".secret") {
-			return r, false
-		}
-		r.Secret, r.TLS = name, true
+		name, ok := d.secret(n, path, "resolvers[]", model.SecretResolver)
+		return model.Resolver{Secret: name, TLS: true, Pos: d.at(n)}, ok
+	}
+	v, ok := d.word(n, path, "a resolver", resolverForm)
+	if !ok {
+		return model.Resolver{}, false
+	}
+	r, msg, hint := resolverOf(v)
+	switch a := r.Addr.Addr(); {
+	case msg != "":
+		d.error(n, path, hint, "%s", msg)
+	case slices.ContainsFunc(d.zones, func(z *zone) bool { return z.gateway == a }):
+		d.error(n, path, "write the address of another DNS server", "%s is the box itself", a)
+	default:
+		r.Pos = d.at(n)
 		return r, true
 	}
-	v, ok := d.word(n, path, "a resolver", form)
-	if !ok {
-		return r, false
-	}
+	return r, false
+}
+
+const resolverForm = `write an address such as 9.9.9.9, or tls://9.9.9.9#dns.quad9.net for DNS over TLS`
+
+// resolverOf reads an address, an address with a port, or tls://ADDRESS#NAME for DNS
+// over TLS (RFC 7858). Msg and hint say what is wrong with it; "": nothing is.
+func resolverOf(v string) (r model.Resolver, msg, hint string) {
 	rest, tls := strings.CutPrefix(v, "tls://")
 	port := uint16(53)
 	if tls {
@@ -471,22 +478,18 @@ func (d *decoder) resolver(n *node, path string) (r model.Resolver, ok bool) {
 			ap = netip.AddrPortFrom(a, port)
 		}
 	}
+	r.Addr = ap
 	switch a := ap.Addr(); {
 	case strings.HasPrefix(v, "https://"):
-		d.error(n, path, form, "DNS over HTTPS is not supported")
+		return r, "DNS over HTTPS is not supported", resolverForm
 	case err != nil:
-		d.error(n, path, form, "%q is not a resolver", cut(v))
+		return r, fmt.Sprintf("%q is not a resolver", cut(v)), resolverForm
 	case a.IsMulticast(), a.IsUnspecified(), a.IsLoopback(), a.Zone() != "", ap.Port() == 0:
-		d.error(n, path, form, "%s cannot be asked", ap)
+		return r, fmt.Sprintf("%s cannot be asked", ap), resolverForm
 	case tls && r.Name == "":
-		d.error(n, path, fmt.Sprintf("add the name that its certificate carries: %s#dns.example", v), "DNS over TLS needs the resolver's name")
+		return r, "DNS over TLS needs the resolver's name", fmt.Sprintf("add the name that its certificate carries: %s#dns.example", v)
 	case tls && !isDomain(r.Name):
-		d.error(n, path, "write the name that its certificate carries, in lower case", "%q is not a domain name", cut(r.Name))
-	case slices.ContainsFunc(d.zones, func(z *zone) bool { return z.gateway == a }):
-		d.error(n, path, "write the address of another DNS server", "%s is the box itself", a)
-	default:
-		r.Addr = ap
-		return r, true
+		return r, fmt.Sprintf("%q is not a domain name", cut(r.Name)), "write the name that its certificate carries, in lower case"
 	}
-	return r, false
+	return r, "", ""
 }

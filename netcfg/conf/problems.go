@@ -14,15 +14,25 @@ const maxProblems = 500
 type problems struct {
 	found            diag.List
 	errors, warnings int
+
+	lenient bool         // a secret in plain text is a warning
+	hushed  map[int]bool // lines of which no more may be said, and whether there was more
 }
 
 func (p *problems) add(pos diag.Pos, key, msg, hint string) {
+	if _, hushed := p.hushed[pos.Line]; hushed {
+		p.unsaid(pos)
+		return
+	}
 	if p.errors++; p.errors <= maxProblems {
 		p.found.Add(pos, key, msg, hint)
 	}
 }
 
 func (p *problems) warn(pos diag.Pos, key, msg, hint string) {
+	if _, hushed := p.hushed[pos.Line]; hushed {
+		return
+	}
 	if p.warnings++; p.warnings <= maxProblems {
 		p.found.Warn(pos, key, msg, hint)
 	}

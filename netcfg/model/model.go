@@ -34,6 +34,7 @@ type Config struct {
 	Block     []*Rule
 	Forwards  []*Forward
 	Tests     []*Test
+	Secrets   []SecretUse // every place where the name of a secret stands
 }
 
 // System is what the box is called and where it stands.
@@ -94,6 +95,23 @@ type Resolver struct {
 	// Secret names the secret that holds all of the above, always with TLS; "": none.
 	Secret string
 	Pos    diag.Pos
+}
+
+// SecretKind is what the value of a secret must be, wherever it is named.
+type SecretKind string
+
+// The kinds of secrets.
+const (
+	SecretResolver SecretKind = "resolver" // of DNS over TLS: tls://ADDRESS#NAME
+)
+
+// SecretUse is a place of the file where the name of a secret stands for its value.
+// The value itself is not part of a configuration.
+type SecretUse struct {
+	Name string
+	Kind SecretKind
+	Path string // of the key: resolvers[0].secret
+	Pos  diag.Pos
 }
 
 // Zone is one compartment of the network.

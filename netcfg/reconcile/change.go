@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/txn"
 )
@@ -18,7 +19,7 @@ import (
 // nothing. The error is an [*api.Refused] if the file cannot be used; one that locks
 // out has a plan that says so.
 func (r *Reconciler) preview(f api.Proposal, now time.Time) (*api.Plan, target, error) {
-	cfg, problems, err := parse(f.File, now)
+	cfg, problems, err := parse(conf.Parse, f.File, now)
 	if err != nil {
 		return nil, target{}, err
 	}

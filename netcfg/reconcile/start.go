@@ -122,7 +122,7 @@ func (r *Reconciler) loadConfirmed() (target, error) {
 	if err != nil {
 		return target{}, fmt.Errorf("the confirmed configuration cannot be read: %w", err)
 	}
-	cfg, problems, err := parse(api.File{Name: name, Data: data}, r.clock.now())
+	cfg, problems, err := parse(conf.ParseConfirmed, api.File{Name: name, Data: data}, r.clock.now())
 	if err != nil {
 		return target{}, fmt.Errorf("the confirmed configuration cannot be used: %w", err)
 	}
@@ -139,9 +139,10 @@ func (r *Reconciler) loadConfirmed() (target, error) {
 	return target{cfg: cfg, warnings: problems.Warnings(), digest: digestOf(data)}, nil
 }
 
-// parse reads a file. Without an error, cfg is nil if the problems hold errors.
-func parse(f api.File, now time.Time) (cfg *model.Config, problems diag.List, err error) {
-	err = safely(func() { cfg, problems = conf.Parse(f.Name, f.Data, now) })
+// parse reads a file with [conf.Parse] or its like. Without an error, cfg is nil if the
+// problems hold errors.
+func parse(by func(string, []byte, time.Time) (*model.Config, diag.List), f api.File, now time.Time) (cfg *model.Config, problems diag.List, err error) {
+	err = safely(func() { cfg, problems = by(f.Name, f.Data, now) })
 	if err == nil && cfg == nil && problems.Err() == nil {
 		err = errors.New("it was refused without a reason")
 	}
