@@ -49,6 +49,8 @@ var layers = map[string][]string{
 	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
+	"netcfg/textdiff":   {},
+	"netcfg/gitrepo":    {}, // writes a directory that it is given
 
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
@@ -79,6 +81,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"netcfg/reach", "os", "reach is pure"}, {"netcfg/reach", "net", "reach is pure: use net/netip"},
 	{"netcfg/plan", "os", "plan is pure"}, {"netcfg/plan", "net", "plan is pure: use net/netip"},
 	{"netcfg/impact", "os", "impact is pure"}, {"netcfg/impact", "net", "impact is pure: use net/netip"},
+	{"netcfg/textdiff", "os", "textdiff compares texts that it is handed"},
 	{"netcfg/nft", "os", "nft describes a ruleset and loads nothing"}, {"netcfg/state", "os", "state is pure"},
 	{"services/...", "github.com/google/nftables", "services cannot touch the firewall"},
 	{"services/...", "github.com/jsimonetti/rtnetlink/v2", "services change links only through netcfgd"},
@@ -90,7 +93,7 @@ var banned = []struct{ pkgs, dep, why string }{
 
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact",
-	"netcfg/nft", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease"}
+	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease"}
 
 type pkg struct {
 	ImportPath, Dir, Name string
