@@ -40,7 +40,7 @@ var layers = map[string][]string{
 	"netcfg/plan": {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// impact asks the compiled rules whether the author still gets in.
 	"netcfg/impact": {"netcfg/policy", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
-	"netcfg/txn":    {"services/file"},
+	"netcfg/txn":    {"services/file", "netcfg/gitrepo"}, // entries know their commit: it must stay what it was
 	"netcfg/apply":  {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
 	"netcfg/api":     {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},

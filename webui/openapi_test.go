@@ -213,7 +213,7 @@ func (a *asked) token(held ...access.Scope) access.TokenAnswer {
 type request struct{ path, host, token, body string }
 
 func (a *asked) request(op openapitest.Operation) request {
-	r := request{path: strings.NewReplacer("{number}", "1", "{id}", "x").Replace(op.Path), token: a.owner}
+	r := request{path: strings.NewReplacer("{number}", "1", "{from}", "1", "{to}", "2", "{id}", "x").Replace(op.Path), token: a.owner}
 	var query []string
 	for _, q := range op.Query {
 		query = append(query, q+"=x")

@@ -409,7 +409,7 @@ func TestNobodyGetsInWithoutAToken(t *testing.T) {
 	var paths []string
 	for _, e := range webui.Endpoints() {
 		if e.Scope != "" {
-			paths = append(paths, e.Method+" "+strings.NewReplacer("{number}", "1", "{id}", "x").Replace(e.Path))
+			paths = append(paths, e.Method+" "+strings.NewReplacer("{number}", "1", "{from}", "1", "{to}", "2", "{id}", "x").Replace(e.Path))
 		}
 	}
 	for _, path := range paths {

@@ -76,11 +76,17 @@ func (a *app) before(ctx context.Context, box *remote.Client) (*model.Config, er
 func (a *app) historyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history",
-		Short: "List the last changes; or show the file of one",
-		Long: `List the changes that were confirmed, the newest first. "history show" prints the
-file of one of them, as its author wrote it:
+		Short: "List the changes; show the file of one; compare two; export all to git",
+		Long: `List the changes that were confirmed, the newest first. The box keeps the last 200
+and those of a year.
+
+"history show" prints the file of one of them, as its author wrote it; who made the
+change, and what it made possible and impossible, goes to standard error:
 
 	bulkhead history show 12 > old.yaml
+
+"history diff" compares two of them, and "history export" writes all of them as a git
+repository.
 
 ` + exitHelp,
 		Args: cobra.NoArgs,
@@ -93,31 +99,56 @@ file of one of them, as its author wrote it:
 			return show(cmd.Context(), a, v, err, a.printHistory)
 		},
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(a.historyShowCommand(), a.historyDiffCommand(), a.historyExportCommand())
+	return cmd
+}
+
+func (a *app) historyShowCommand() *cobra.Command {
+	return &cobra.Command{
 		Use: "show NUMBER", Short: "Show the file of a change", Long: "Show the file of a change.\n\n" + exitHelp, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := strconv.Atoi(args[0])
+			n, err := changeNumber(args[0])
 			if err != nil {
-				return fmt.Errorf("%w: %q is not the number of a change; see: bulkhead history", errUsage, args[0])
+				return err
 			}
 			c, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
 			e, err := c.Entry(cmd.Context(), n)
-			return show(cmd.Context(), a, e, err, func(e *api.Entry) error {
-				_, err := a.out.Write(e.Data)
-				return err
-			})
+			return show(cmd.Context(), a, e, err, a.printEntry)
 		},
-	})
-	return cmd
+	}
+}
+
+func changeNumber(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q is not the number of a change; see: bulkhead history", errUsage, s)
+	}
+	return n, nil
 }
 
 func (a *app) printHistory(history []api.Entry) error {
-	t := table{header: []string{"NUMBER", "TIME", "AUTHOR", "FILE", "WHY"}}
+	full := table{header: []string{"NUMBER", "TIME", "AUTHOR", "VIA", "FILE", "WHY"}}
+	narrow := table{header: []string{"NUMBER", "TIME", "AUTHOR", "VIA"}}
 	for _, e := range history {
-		t.rows = append(t.rows, []string{strconv.Itoa(e.Number), a.when(e.Time), orDash(e.Author), orDash(e.Name), orDash(e.Why)})
+		row := []string{strconv.Itoa(e.Number), a.when(e.Time), orDash(e.Author), orDash(e.Via)}
+		full.rows = append(full.rows, append(row[:len(row):len(row)], orDash(e.Name), orDash(e.Why)))
+		narrow.rows = append(narrow.rows, row)
+		narrow.below = append(narrow.below, below(e.Why, prefixed("file", e.Name)))
 	}
-	return a.print(t)
+	return a.print(full, narrow)
+}
+
+func (a *app) printEntry(e *api.Entry) error {
+	fmt.Fprintf(a.err, "Change %d of %s%s\n", e.Number, a.when(e.Time), by(&e.Confirmed))
+	for _, r := range e.Reach {
+		fmt.Fprintf(a.err, "  %s\n", r)
+	}
+	if e.MoreReach > 0 {
+		fmt.Fprintf(a.err, "  and %d more\n", e.MoreReach)
+	}
+	_, err := a.out.Write(e.Data)
+	return err
 }

@@ -172,6 +172,9 @@ func (a *app) printStatus(s *api.Status) error {
 	for _, t := range s.Troubles {
 		line("trouble", "%s", a.paint(red, t))
 	}
+	for _, d := range s.Damage {
+		line("damage", "%s", a.paint(red, d))
+	}
 	for _, w := range s.Warnings {
 		fmt.Fprintln(a.out, a.problem(w))
 	}
@@ -182,6 +185,9 @@ func by(c *api.Confirmed) string {
 	s := ""
 	if c.Author != "" {
 		s += " by " + c.Author
+	}
+	if c.Via != "" {
+		s += " (" + c.Via + ")"
 	}
 	if c.Why != "" {
 		s += ": " + c.Why

@@ -39,8 +39,9 @@ type Backend interface {
 	Plan(context.Context, Proposal) (*Plan, error)
 	Apply(context.Context, Change) (*Plan, error)
 	Undo(context.Context, Undo) (*Plan, error)
-	History(context.Context) ([]Entry, error) // newest first, without the files
+	History(context.Context) ([]Entry, error) // newest first, without the files and what they made possible
 	Entry(ctx context.Context, number int) (*Entry, error)
+	Diff(ctx context.Context, from, to int) (*Diff, error)
 }
 
 var (
@@ -99,13 +100,6 @@ type Undo struct {
 	Origin Origin `json:"origin,omitzero"`
 }
 
-// Entry is one change that was confirmed.
-type Entry struct {
-	Confirmed
-	Name string `json:"name,omitempty"` // of the file
-	Data []byte `json:"data,omitempty"` // the file itself, if that was asked for
-}
-
 // Mode is what the box does as a whole.
 type Mode string
 
@@ -133,6 +127,7 @@ type Status struct {
 	Missing   []string     `json:"missing,omitempty"`  // what the configuration names and the box does not have
 	Troubles  []string     `json:"troubles,omitempty"` // errors of the last round; they are retried
 	Warnings  diag.List    `json:"warnings,omitempty"` // about the confirmed file
+	Damage    []string     `json:"damage,omitempty"`   // what is wrong with the history on disk, and what is used instead
 	Next      *time.Time   `json:"next,omitempty"`     // when the next rule ends
 	Repaired  *Repair      `json:"repaired,omitempty"` // the last drift that was put right
 	Repairs   uint64       `json:"repairs"`            // how many steps of drift were put right since the start
@@ -144,6 +139,7 @@ type Confirmed struct {
 	Number int       `json:"number"`
 	Time   time.Time `json:"time"`
 	Author string    `json:"author,omitempty"`
+	Via    string    `json:"via,omitempty"` // by which way it came: cli, ui, api, console
 	Why    string    `json:"why,omitempty"`
 }
 

@@ -45,6 +45,12 @@ func (b backend) Undo(_ context.Context, u api.Undo) (*api.Plan, error) {
 func (b backend) Entry(_ context.Context, number int) (*api.Entry, error) {
 	return &api.Entry{Confirmed: api.Confirmed{Number: number, Why: "films"}, Name: "f.yaml", Data: []byte("a: \xff\n")}, nil
 }
+func (b backend) Diff(_ context.Context, from, to int) (*api.Diff, error) {
+	if to == 9 {
+		return nil, api.Unknown(errors.New("the history has no change 9"))
+	}
+	return &api.Diff{From: from, To: to, Text: "-a\n+b\n", Reach: []api.Reach{{From: "iot", To: "internet", Services: []string{"any"}}}}, nil
+}
 func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) { return b.apply(c) }
 
 // serve returns a client of b and the path of its socket.
@@ -117,6 +123,14 @@ func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
 	entry, err := c.Entry(t.Context(), 7)
 	if err != nil || entry.Number != 7 || entry.Why != "films" || string(entry.Data) != "a: \xff\n" {
 		t.Errorf("entry: got %+v, %v", entry, err)
+	}
+	diff, err := c.Diff(t.Context(), 7, 8)
+	want := &api.Diff{From: 7, To: 8, Text: "-a\n+b\n", Reach: []api.Reach{{From: "iot", To: "internet", Services: []string{"any"}}}}
+	if diff := cmp.Diff(want, diff); err != nil || diff != "" {
+		t.Errorf("%v, difference differs (-want +got):\n%s", err, diff)
+	}
+	if _, err = c.Diff(t.Context(), 7, 9); !errors.Is(err, api.ErrUnknown) {
+		t.Errorf("unknown change: got %v", err)
 	}
 	if _, err = c.Leases(t.Context()); err == nil || err.Error() != "the disk is gone" {
 		t.Errorf("an error of the box: got %v", err)

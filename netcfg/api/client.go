@@ -103,6 +103,11 @@ func (c *Client) Entry(ctx context.Context, number int) (*Entry, error) {
 	return call[*Entry](ctx, c, "GET", "/v1/history/"+strconv.Itoa(number), nil)
 }
 
+// Diff implements [Backend].
+func (c *Client) Diff(ctx context.Context, from, to int) (*Diff, error) {
+	return call[*Diff](ctx, c, "GET", fmt.Sprintf("/v1/history/%d/diff/%d", from, to), nil)
+}
+
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
 	var out T
 	var body io.Reader

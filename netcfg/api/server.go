@@ -61,15 +61,34 @@ func Handler(b Backend) http.Handler {
 	mux.Handle("POST /v1/undo", post(b.Undo))
 	mux.Handle("GET /v1/history", get(b.History))
 	mux.HandleFunc("GET /v1/history/{number}", func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.Atoi(r.PathValue("number"))
+		n, err := number(r, "number")
 		if err != nil {
-			answer(w, nil, Unknown(fmt.Errorf("%q is not the number of a change", r.PathValue("number"))))
+			answer(w, nil, err)
 			return
 		}
 		v, err := b.Entry(r.Context(), n)
 		answer(w, v, err)
 	})
+	mux.HandleFunc("GET /v1/history/{from}/diff/{to}", func(w http.ResponseWriter, r *http.Request) {
+		from, err1 := number(r, "from")
+		to, err2 := number(r, "to")
+		if err := errors.Join(err1, err2); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		v, err := b.Diff(r.Context(), from, to)
+		answer(w, v, err)
+	})
 	return mux
+}
+
+// number reads the number of a change from a part of the path.
+func number(r *http.Request, part string) (int, error) {
+	n, err := strconv.Atoi(r.PathValue(part))
+	if err != nil {
+		return 0, Unknown(fmt.Errorf("%q is not the number of a change", r.PathValue(part)))
+	}
+	return n, nil
 }
 
 func get[T any](f func(context.Context) (T, error)) http.Handler {

@@ -52,7 +52,14 @@ func add(t *testing.T, dir string, commits []gitrepo.Commit) (added int) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if added, err = r.Add(commits); err != nil {
+	all := func(yield func(gitrepo.Commit, error) bool) {
+		for _, c := range commits {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+	if added, err = r.Add(all); err != nil {
 		t.Fatal(err)
 	}
 	return added

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"strings"
@@ -135,15 +136,17 @@ func (r *Repo) Has(id ID) bool {
 // Add adds commits, each with its parent before it, and makes the branch end in the
 // last. It writes only what is not there, and returns how many commits that were. A
 // commit whose parent is not there, as it was forgotten, becomes one at which the
-// history begins for git: gitformat-shallow(5).
-func (r *Repo) Add(commits []Commit) (added int, err error) {
-	if len(commits) == 0 {
-		return 0, nil
-	}
+// history begins for git: gitformat-shallow(5). With an error, the branch is what it
+// was.
+func (r *Repo) Add(commits iter.Seq2[Commit, error]) (added int, err error) {
 	var cut []ID
-	for _, c := range commits {
+	var id ID
+	for c, err := range commits {
+		if err != nil {
+			return added, err
+		}
 		objects := c.Objects()
-		id := objects[len(objects)-1].ID
+		id = objects[len(objects)-1].ID
 		if c.Parent != (ID{}) && !r.Has(c.Parent) {
 			cut = append(cut, id)
 		}
@@ -157,10 +160,13 @@ func (r *Repo) Add(commits []Commit) (added int, err error) {
 		}
 		added++
 	}
+	if id == (ID{}) {
+		return 0, nil // there were none
+	}
 	if err := r.shallow(cut); err != nil {
 		return added, err
 	}
-	return added, r.setHead(commits[len(commits)-1].ID())
+	return added, r.setHead(id)
 }
 
 func (r *Repo) put(o Object) error {

@@ -5,7 +5,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
-	"bulkhead/netcfg/txn"
 )
 
 var _ api.Backend = (*Reconciler)(nil)
@@ -38,7 +36,7 @@ func (r *Reconciler) publish() {
 	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, handed: maps.Clone(r.handed), status: api.Status{
 		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
-		Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
+		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
 	}}
 	if t.closed == "" && !t.trial {
 		v.status.Digest = t.digest
@@ -226,46 +224,6 @@ func (r *Reconciler) Undo(ctx context.Context, u api.Undo) (p *api.Plan, err err
 		return nil, ask
 	}
 	return p, err
-}
-
-// History implements [api.Backend].
-func (r *Reconciler) History(ctx context.Context) ([]api.Entry, error) {
-	history, err := r.history(ctx)
-	list := []api.Entry{}
-	for i := range history {
-		list = append(list, *entryOf(&history[i]))
-	}
-	return list, err
-}
-
-// Entry implements [api.Backend].
-func (r *Reconciler) Entry(ctx context.Context, number int) (*api.Entry, error) {
-	history, err := r.history(ctx)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(history, func(h txn.Entry) bool { return h.Number == number })
-	if i < 0 {
-		return nil, api.Unknown(fmt.Errorf("the history has no change %d: it keeps the last %d", number, txn.HistoryLimit))
-	}
-	e := entryOf(&history[i])
-	e.Data = history[i].Config
-	return e, nil
-}
-
-// history reads the store, which has one user at a time.
-func (r *Reconciler) history(ctx context.Context) (history []txn.Entry, err error) {
-	if ask := r.do(ctx, func() { history, err = r.o.Store.History() }); ask != nil {
-		return nil, ask
-	}
-	return history, err
-}
-
-// entryOf leaves the file's text out.
-func entryOf(h *txn.Entry) *api.Entry { return &api.Entry{Confirmed: *confirmedBy(h), Name: h.Name} }
-
-func confirmedBy(h *txn.Entry) *api.Confirmed {
-	return &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Why: h.Why}
 }
 
 // Apply implements [api.Backend].

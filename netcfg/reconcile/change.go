@@ -56,18 +56,15 @@ func (r *Reconciler) policyBefore() *policy.Policy {
 // undo puts the configuration before the last change into force, as a change that
 // takes the same path as any other. Changes that changed nothing are passed over.
 func (r *Reconciler) undo(u api.Undo) (*api.Plan, error) {
-	history, err := r.o.Store.History()
-	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
+	last := r.newest()
+	for before := range r.o.Store.Entries() {
+		if !bytes.Equal(before.Config, last.Config) {
+			return r.apply(api.Change{
+				File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", last.Number), Origin: u.Origin,
+			})
+		}
 	}
-	i := slices.IndexFunc(history, func(h txn.Entry) bool { return !bytes.Equal(h.Config, history[0].Config) })
-	if i < 0 {
-		return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
-	}
-	before := history[i]
-	return r.apply(api.Change{
-		File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", history[0].Number), Origin: u.Origin,
-	})
+	return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
 }
 
 // apply puts a file into force, or leaves everything as it was.
@@ -98,6 +95,7 @@ func (r *Reconciler) tryAndKeep(c api.Change, mark instant) (*api.Plan, error) {
 	change := txn.Change{
 		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: c.File.Name, Config: c.File.Data,
 	}
+	change.Reach, change.MoreReach = summary(p.Reach)
 	old, waiting, rescued, before := r.target, r.confirmed, r.rescued, texts(r.last.errs)
 	err = txn.Commit(r.o.Store, change, func() error {
 		return r.try(next, before)

@@ -406,8 +406,8 @@ func TestApplyingTwiceAndStartingAgainChangeNothing(t *testing.T) {
 
 func TestABrokenConfirmedFileLeavesOnlyTheAdminZones(t *testing.T) {
 	tests := []struct{ name, file, reason string }{
-		{"not YAML", "zones: [", "the confirmed configuration cannot be used: home.yaml:"},
-		{"an error in it", strings.Replace(home, "port: iot,", "port: xyz,", 1), "the confirmed configuration cannot be used: home.yaml:"},
+		{"not YAML", "zones: [", "the confirmed configuration cannot be used: confirmed.yaml:"},
+		{"an error in it", strings.Replace(home, "port: iot,", "port: xyz,", 1), "the confirmed configuration cannot be used: confirmed.yaml:"},
 		{"gone", "", "no configuration has been applied yet"},
 	}
 	for _, tt := range tests {
@@ -418,7 +418,7 @@ func TestABrokenConfirmedFileLeavesOnlyTheAdminZones(t *testing.T) {
 				b.mustApply(home)
 				b.stop()
 				path := filepath.Join(b.state, "confirmed.yaml")
-				err := os.Remove(path)
+				err := errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(b.state, "history")))
 				if tt.file != "" {
 					err = os.WriteFile(path, []byte(tt.file), 0o600)
 				}

@@ -342,12 +342,13 @@ func TestBrokenConfirmedFileClosesTheRealKernel(t *testing.T) {
 	l.apply(home)
 	client, server := l.dial()
 	l.end(syscall.SIGTERM)
-	if err := os.WriteFile(filepath.Join(l.dir, "state/netcfgd/confirmed.yaml"), []byte("zones: ["), 0o600); err != nil {
+	state := filepath.Join(l.dir, "state/netcfgd")
+	if err := errors.Join(os.WriteFile(filepath.Join(state, "confirmed.yaml"), []byte("zones: ["), 0o600), os.RemoveAll(filepath.Join(state, "history"))); err != nil {
 		t.Fatal(err)
 	}
 	l.start()
 	s := l.status()
-	if s.Mode != api.Closed || !strings.Contains(s.Reason, "home.yaml:1:") || len(s.Troubles) > 0 {
+	if s.Mode != api.Closed || !strings.Contains(s.Reason, "confirmed.yaml:1:") || len(s.Troubles) > 0 {
 		t.Errorf("status %+v", s)
 	}
 	if l.forwarding() != "0" || passes(client, server) {

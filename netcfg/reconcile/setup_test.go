@@ -236,17 +236,17 @@ func TestSetupEndsWithTheFirstConfigurationThatWorks(t *testing.T) {
 }
 
 func TestABoxThatHadAConfigurationIsNeverInSetup(t *testing.T) {
+	noHistory := func(b *box) error { return os.RemoveAll(filepath.Join(b.state, "history")) }
 	for name, damage := range map[string]func(b *box) error{
-		"confirmed file gone": func(b *box) error { return os.Remove(filepath.Join(b.state, "confirmed.yaml")) },
 		"confirmed file garbage": func(b *box) error {
-			return os.WriteFile(filepath.Join(b.state, "confirmed.yaml"), []byte("zones: ["), 0o600)
+			return errors.Join(noHistory(b), os.WriteFile(filepath.Join(b.state, "confirmed.yaml"), []byte("zones: ["), 0o600))
 		},
 		"confirmed file not readable": func(b *box) error {
 			path := filepath.Join(b.state, "confirmed.yaml")
-			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+			return errors.Join(noHistory(b), os.Remove(path), os.Mkdir(path, 0o700))
 		},
 		"only the way in left": func(b *box) error {
-			return errors.Join(os.Remove(filepath.Join(b.state, "confirmed.yaml")), os.RemoveAll(filepath.Join(b.state, "history")))
+			return errors.Join(noHistory(b), os.Remove(filepath.Join(b.state, "confirmed.yaml")))
 		},
 		"history that cannot be read": func(b *box) error {
 			history := filepath.Join(b.state, "history")

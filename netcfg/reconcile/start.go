@@ -17,7 +17,6 @@ import (
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/state"
-	"bulkhead/netcfg/txn"
 )
 
 // target is a configuration and what it is to the box.
@@ -83,6 +82,9 @@ func (r *Reconciler) load() {
 		return
 	}
 	r.target = t
+	for _, d := range r.o.Store.Damage() {
+		r.o.Log.Error("history", "damage", d) // the status shows it as long as it lasts
+	}
 	if h := r.newest(); h != nil {
 		r.target.confirmed = confirmedBy(h)
 	}
@@ -147,13 +149,4 @@ func parse(by func(string, []byte, time.Time) (*model.Config, diag.List), f api.
 		err = errors.New("it was refused without a reason")
 	}
 	return cfg, problems, err
-}
-
-// newest returns the newest change of the history, which is the one confirmed.
-func (r *Reconciler) newest() *txn.Entry {
-	history, err := r.o.Store.History()
-	if err != nil || len(history) == 0 {
-		return nil
-	}
-	return &history[0]
 }

@@ -1,5 +1,7 @@
 package txn
 
+import "slices"
+
 // Disk is the seam that tests cut the power at.
 type Disk = disk
 
@@ -11,3 +13,6 @@ func NewStore(d Disk) (*Store, error) {
 
 // Directory is the disk that [Open] uses.
 func Directory(path string) Disk { return directory{path} }
+
+// History returns all changes that can be read, newest first.
+func (s *Store) History() []Entry { return slices.Collect(s.Entries()) }

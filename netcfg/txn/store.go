@@ -6,31 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 )
 
 // Files of a [Store].
 const (
 	confirmedFile = "confirmed.yaml"
 	stagedFile    = "staged.json"
-	historyDir    = "history"
 )
-
-// HistoryLimit is how many changes a [Store] remembers.
-const HistoryLimit = 50
 
 // A Store keeps configurations on disk:
 //
 //	confirmed.yaml     what boots, byte for byte as its author wrote it
 //	staged.json        a change that is being tried, or was when the power went
-//	history/NNNNNN.json  the last 50 changes that were confirmed
+//	history/NNNNNN.json  the changes that were confirmed, each under a sum that covers the one before
 //
 // Every write is a new file, synced and renamed, and the directory synced after
 // it. A Store has one user at a time.
-type Store struct{ disk disk }
+type Store struct {
+	disk    disk
+	records []record // of the history, ascending
+	damage  []string // of the history
+}
 
 // disk is the file operations a Store is made of. All names are relative to its
 // directory; an operation that returned nil survives losing power, and any other
@@ -62,15 +58,18 @@ func Open(dir string) (*Store, error) {
 // Settle does what [Open] does, for a store that Open returned with an error. Without
 // an error the store is as good as any.
 func (s *Store) Settle() error {
-	if err := s.disk.Prepare(); err != nil {
+	err := s.disk.Prepare()
+	if unread := s.chain(); err == nil {
+		err = unread
+	}
+	if err != nil {
 		return err
 	}
-	return s.settle()
+	if err := s.settle(); err != nil {
+		return err
+	}
+	return s.mend()
 }
-
-// Confirmed returns the configuration that boots. The error wraps [fs.ErrNotExist]
-// if none was ever confirmed.
-func (s *Store) Confirmed() ([]byte, error) { return s.disk.Read(confirmedFile) }
 
 // Untouched reports whether nothing was ever confirmed, nor is anything staged. What
 // cannot be read may be a trace of it.
@@ -113,7 +112,7 @@ func (s *Store) Promote() error {
 	if err := s.disk.Write(confirmedFile, c.Config); err != nil {
 		return errors.Join(err, s.takeBack(old, first))
 	}
-	_ = s.settle() // see above
+	_ = s.file(c) // see above
 	return nil
 }
 
@@ -160,24 +159,18 @@ func (s *Store) settle() error {
 	if err != nil || !bytes.Equal(confirmed, c.Config) {
 		return s.Discard()
 	}
-	numbers, err := s.numbers()
-	if err != nil {
+	if s.entered(c) {
+		return s.Discard()
+	}
+	return s.file(c)
+}
+
+// file moves the staged change to the history.
+func (s *Store) file(c Change) error {
+	if err := s.enter(c); err != nil {
 		return err
 	}
-	next := 1
-	if len(numbers) > 0 {
-		next = numbers[len(numbers)-1] + 1
-	}
-	if err := s.disk.Rename(stagedFile, historyFile(next)); err != nil {
-		return err
-	}
-	numbers = append(numbers, next)
-	for ; len(numbers) > HistoryLimit; numbers = numbers[1:] {
-		if err := s.disk.Remove(historyFile(numbers[0])); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.Discard()
 }
 
 func (s *Store) staged() (Change, error) { return s.change(stagedFile) }
@@ -193,47 +186,6 @@ func (s *Store) change(name string) (Change, error) {
 	}
 	return c, nil
 }
-
-// An Entry is one change of the history.
-type Entry struct {
-	Number int // counts up from 1 and is never used again
-	Change
-}
-
-// History returns the changes that were confirmed, newest first. A file of the
-// history that cannot be read is left out: it is a record, nothing depends on it.
-func (s *Store) History() ([]Entry, error) {
-	numbers, err := s.numbers()
-	if err != nil {
-		return nil, err
-	}
-	var entries []Entry
-	for _, n := range slices.Backward(numbers) {
-		if c, err := s.change(historyFile(n)); err == nil {
-			entries = append(entries, Entry{n, c})
-		}
-	}
-	return entries, nil
-}
-
-// numbers lists the numbers of the history, ascending.
-func (s *Store) numbers() ([]int, error) {
-	names, err := s.disk.List(historyDir)
-	if err != nil {
-		return nil, err
-	}
-	var numbers []int
-	for _, name := range names {
-		base, ok := strings.CutSuffix(name, ".json")
-		if n, err := strconv.Atoi(base); ok && err == nil && n > 0 {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
-}
-
-func historyFile(n int) string { return filepath.Join(historyDir, fmt.Sprintf("%06d.json", n)) }
 
 // Load reads a file beside the configuration into v. The error wraps
 // [fs.ErrNotExist] if there is none.

@@ -1,7 +1,7 @@
 // Package txn takes the box from one configuration to the next so that losing power
 // at any instant leaves one of the two, whole. It keeps the confirmed configuration
-// and its history on disk. It never reads what a configuration says and never
-// touches the kernel.
+// and its history on disk, and notices when somebody or something else has changed
+// them. It never reads what a configuration says and never touches the kernel.
 package txn
 
 import (
@@ -15,8 +15,14 @@ type Change struct {
 	Time   time.Time `json:"time"`
 	Author string    `json:"author,omitempty"`
 	Why    string    `json:"why,omitempty"`
+	Via    string    `json:"via,omitempty"`  // by which way it came: cli, ui, api, console
 	Name   string    `json:"name,omitempty"` // of the file, as its author calls it
 	Config []byte    `json:"config"`
+
+	// Reach is what became possible and impossible by it, in words, and MoreReach how
+	// many lines more there were than are kept.
+	Reach     []string `json:"reach,omitempty"`
+	MoreReach int      `json:"moreReach,omitempty"`
 }
 
 // Stages is what [Commit] needs of a [Store].
