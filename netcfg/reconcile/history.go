@@ -13,6 +13,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/textdiff"
 	"bulkhead/netcfg/txn"
@@ -118,7 +119,7 @@ func fileOf(h *txn.Entry) string {
 
 // meaning is what a change of the history would mean today.
 func (v *view) meaning(h *txn.Entry) (*policy.Policy, error) {
-	cfg, problems, err := parse(api.File{Name: h.Name, Data: h.Config}, v.facts.Now)
+	cfg, problems, err := parse(conf.ParseConfirmed, api.File{Name: h.Name, Data: h.Config}, v.facts.Now)
 	if err == nil && cfg == nil {
 		err = problems.Err()
 	}
