@@ -76,4 +76,9 @@ type Ruleset struct {
 	Table   *nft.Table `json:"-"`      // nil: no table
 	Digest  string     `json:"digest"` // of the table's printed text; "": no table
 	Foreign bool       `json:"foreign,omitempty"`
+	// Changes are what that was, if known: "chain forward had 1 rule more".
+	Changes []string `json:"changes,omitempty"`
+	// Unhooked says that its flowtable has lost a device, as it does with a network card
+	// that is pulled. It is known when Changes are.
+	Unhooked bool `json:"unhooked,omitempty"`
 }
