@@ -41,8 +41,11 @@ type Kernel struct {
 	netns     int // our own descriptor of the namespace; 0: that of the process
 	nl        *netlink.Conn
 	rules     rulesets
+	vlan      bool // the kernel has 802.1Q
 	flowtable bool // the kernel knows them
 	statefile string
+	sent      *ports // of transactions of the packet filter
+	hands     hands
 
 	mu     sync.Mutex // held while changing anything
 	loaded LoadedRuleset
@@ -77,11 +80,12 @@ func (k *Kernel) open() error {
 		return fmt.Errorf("open rtnetlink: %w", err)
 	}
 	k.nl = nl
+	k.vlan = k.hasVLAN()
 	rules, err := OpenRulesets(k.netns)
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	k.rules, k.flowtable = rules, rules.HasFlowtable()
+	k.rules, k.flowtable, k.sent = rules, rules.HasFlowtable(), &rules.nl.sent
 	data, err := os.ReadFile(k.statefile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

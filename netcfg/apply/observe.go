@@ -142,5 +142,5 @@ func (k *Kernel) Facts() ([]facts.Link, facts.Kernel, error) {
 		}
 		list = append(list, facts.Link{Name: l.name, MAC: mac.String(), Kind: l.kind, Carrier: l.carrier})
 	}
-	return list, facts.Kernel{VLAN: k.hasVLAN(), Flowtable: k.flowtable}, nil
+	return list, facts.Kernel{VLAN: k.vlan, Flowtable: k.flowtable}, nil
 }

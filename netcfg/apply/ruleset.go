@@ -31,6 +31,10 @@ type Rulesets struct {
 	generation uint32
 	flowtables string // which can change without a new generation
 	digest     string // of the kernel's objects; "": no table
+	inventory  *inventory
+
+	left       *inventory // of the table as it was last left, with
+	leftDigest string     // the digest that it then had
 
 	loaded     *nft.Table // what this process has loaded last, with
 	loadedText string     // its digest
@@ -95,6 +99,7 @@ func (r *Rulesets) Load(t *nft.Table) (LoadedRuleset, error) {
 			return LoadedRuleset{}, fmt.Errorf("load table %s: %w", t.Name, err)
 		}
 		r.loaded, r.loadedText = t, text
+		r.left, r.leftDigest = r.inventory, r.digest
 		return LoadedRuleset{TextDigest: text, KernelDigest: r.digest}, nil
 	}
 	return LoadedRuleset{}, fmt.Errorf("load table %s: somebody else changed rulesets %d times meanwhile", t.Name, loadAttempts)
@@ -163,7 +168,7 @@ func (r *Rulesets) look(expected func(digest string, elements int) bool) (genera
 		if err != nil || r.seen && before == r.generation && flowtables == r.flowtables {
 			return before, err
 		}
-		digest, elements, dumpErr := r.nl.digest(r.table)
+		records, dumpErr := r.nl.records(r.table)
 		after, err := r.nl.generation()
 		if err != nil {
 			return 0, err
@@ -175,8 +180,10 @@ func (r *Rulesets) look(expected func(digest string, elements int) bool) (genera
 		if dumpErr != nil {
 			return 0, dumpErr
 		}
+		digest, elements := digestOf(records)
 		if digest == "" || digest == doubtful || expected(digest, elements) {
 			r.seen, r.generation, r.flowtables, r.digest = true, after, flowtables, digest
+			r.inventory = inventoryOf(records)
 			return after, nil
 		}
 		doubtful = digest
@@ -199,11 +206,24 @@ func (r *Rulesets) Observe(last LoadedRuleset) (state.Ruleset, error) {
 	case r.digest == "":
 		return state.Ruleset{}, nil
 	case r.digest != last.KernelDigest:
-		return state.Ruleset{Table: &nft.Table{Name: r.table}, Foreign: true}, nil
+		return r.foreign(last), nil
+	}
+	r.left, r.leftDigest = r.inventory, r.digest
+	switch {
 	case r.loaded != nil && r.loadedText == last.TextDigest:
 		return state.Ruleset{Table: r.loaded, Digest: last.TextDigest}, nil
 	}
 	return state.Ruleset{Table: &nft.Table{Name: r.table}, Digest: last.TextDigest}, nil
+}
+
+// foreign is a table that somebody else has written to. What he did is known if this
+// process has seen the table as it was before.
+func (r *Rulesets) foreign(last LoadedRuleset) state.Ruleset {
+	s := state.Ruleset{Table: &nft.Table{Name: r.table}, Foreign: true}
+	if r.left != nil && r.leftDigest == last.KernelDigest {
+		s.Changes, s.Unhooked = r.left.changes(r.inventory)
+	}
+	return s
 }
 
 // ObserveRuleset returns the digest of everything in the table as the kernel has it,

@@ -70,17 +70,12 @@ func compareRecords(a, b record) int {
 	return bytes.Compare(a.data, b.data)
 }
 
-// digest is the SHA-256 of all that is in a table, in hexadecimal digits; "" if there
-// is no such table. Of order only that of the rules in a chain counts: the kernel
-// lists elements as its hash tables have them, and now and then twice. It returns
-// the number of different elements, too.
-func (n *nfnetlink) digest(table string) (digest string, elements int, err error) {
-	records, err := n.records(table)
-	if err != nil || len(records) == 0 {
-		return "", 0, err
+// digestOf is the SHA-256 of all that is in a table, in hexadecimal digits; "" for no
+// table. It returns the number of different elements, too.
+func digestOf(records []record) (digest string, elements int) {
+	if len(records) == 0 {
+		return "", 0
 	}
-	slices.SortFunc(records, compareRecords)
-	records = slices.CompactFunc(records, func(a, b record) bool { return compareRecords(a, b) == 0 })
 	h := sha256.New()
 	var head []byte
 	for _, r := range records {
@@ -94,9 +89,12 @@ func (n *nfnetlink) digest(table string) (digest string, elements int, err error
 		h.Write(head)
 		h.Write(r.data)
 	}
-	return hex.EncodeToString(h.Sum(nil)), elements, nil
+	return hex.EncodeToString(h.Sum(nil)), elements
 }
 
+// records returns all that is in a table, sorted; none if there is no such table. Of
+// order only that of the rules in a chain counts: the kernel lists elements as its
+// hash tables have them, and now and then twice.
 func (n *nfnetlink) records(table string) ([]record, error) {
 	msg, exists, err := n.getTable(table)
 	if err != nil || !exists {
@@ -129,7 +127,8 @@ func (n *nfnetlink) records(table string) ([]record, error) {
 			return nil, fmt.Errorf("read set %s: %w", set, err)
 		}
 	}
-	return records, nil
+	slices.SortFunc(records, compareRecords)
+	return slices.CompactFunc(records, func(a, b record) bool { return compareRecords(a, b) == 0 }), nil
 }
 
 func (n *nfnetlink) appendElements(records []record, table, set string) ([]record, error) {

@@ -45,6 +45,7 @@ const (
 type nfnetlink struct {
 	netns int
 	dumps *netlink.Conn
+	sent  ports // of transactions
 }
 
 func dialNfnetlink(netns int) (*nfnetlink, error) {
@@ -52,7 +53,7 @@ func dialNfnetlink(netns int) (*nfnetlink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nfnetlink{netns, c}, nil
+	return &nfnetlink{netns: netns, dumps: c}, nil
 }
 
 func (n *nfnetlink) close() error { return n.dumps.Close() }
@@ -121,6 +122,7 @@ func (n *nfnetlink) transact(batch []command, generation uint32, end bool) error
 		return err
 	}
 	defer conn.Close()
+	n.sent.add(conn.PID())
 	// The transaction is one write, and a socket refuses writes longer than its buffer
 	// with EMSGSIZE. The kernel doubles the number, for its own needs.
 	if err := conn.SetWriteBuffer(bytes + batchFrame); err != nil {
