@@ -76,6 +76,7 @@ var endpoints = []endpoint{
 	{"GET rules", access.Read, netcfgd, "The policy, and what was refused", nil, api.Rules{}, nil},
 	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
+	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},
 	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},

@@ -172,7 +172,7 @@ var running = api.Status{
 	Troubles: []string{"give trunk.30 the address 192.168.30.1/24 (zone storage): no such device"},
 	Warnings: diag.List{{Pos: diag.Pos{File: "home.yaml", Line: 84, Col: 5}, Key: "allow.tv-films", Msg: "expired on 2026-06-30", Hint: "remove it", Severity: diag.Warning}},
 	Next:     new(today.Add(24 * time.Hour)),
-	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}},
+	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}, Found: []string{"trunk.40 was switched off"}},
 	Repairs:  3, Cut: 1,
 	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
 	Applied: true, Untaken: []string{"dnsd"},
@@ -224,6 +224,18 @@ func (b *backend) Leases(context.Context) ([]svcconf.Lease, error) {
 		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.100"), MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Hostname: "telly", Device: "tv", Expires: today.Add(7 * time.Hour)},
 		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.101"), MAC: model.MAC{2, 0, 0, 0, 0, 2}, Hostname: "kitchen-display-of-the-upper-floor", Expires: today.Add(12*time.Hour - time.Second)},
 		{Zone: "guest", Address: netip.MustParseAddr("192.168.50.130"), MAC: model.MAC{2, 0, 0, 0, 0, 1}, Expires: today.Add(90 * time.Second)},
+	}, nil
+}
+
+func (b *backend) Drift(context.Context) ([]api.Drift, error) {
+	if b.status.Mode == api.Closed {
+		return []api.Drift{}, nil
+	}
+	ago := func(d time.Duration) time.Time { return today.Add(-d) }
+	return []api.Drift{
+		{What: "rules of the packet filter: chain forward had 1 rule more", By: "nft (process 4711)", Noticed: ago(time.Minute), Last: ago(time.Minute), Times: 1},
+		{What: "net/ipv4/ip_forward was 0 instead of 1", Noticed: ago(3 * time.Hour), Last: ago(2 * time.Hour), Times: 12, Repaired: ago(2 * time.Hour)},
+		{What: "address 10.9.9.9/24 was added to trunk.10", By: "netlink port 815", Noticed: ago(48 * time.Hour), Last: ago(48 * time.Hour), Times: 1, Repaired: ago(48*time.Hour - time.Second)},
 	}, nil
 }
 

@@ -15,7 +15,7 @@ import (
 func (a *app) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show how the box is; or its zones, rules, leases, devices",
+		Short: "Show how the box is; or its zones, rules, leases, devices, drift",
 		Long: `Show how the box is: what configuration is in force, or why the box is closed,
 what is missing and what went wrong. The subcommands list the rest.
 
@@ -35,6 +35,7 @@ what is missing and what went wrong. The subcommands list the rest.
 		listCommand(a, "rules", "List the rules, and what was refused", (*api.Client).Rules, a.printRules),
 		listCommand(a, "leases", "List the addresses given to clients", (*api.Client).Leases, a.printLeases),
 		listCommand(a, "devices", "List the inventory", (*api.Client).Devices, a.printDevices),
+		listCommand(a, "drift", "List what others changed behind Bulkhead's back", (*api.Client).Drift, a.printDrift),
 		a.showUpdateCommand(),
 	)
 	return cmd
@@ -102,6 +103,10 @@ func times(v any) []*time.Time {
 		for i := range v {
 			list = append(list, &v[i].Granted, &v[i].Expires)
 		}
+	case []api.Drift:
+		for i := range v {
+			list = append(list, &v[i].Noticed, &v[i].Last, &v[i].Repaired)
+		}
 	case []api.Device:
 		for i := range v {
 			if v[i].Lease != nil {
@@ -161,7 +166,11 @@ func (a *app) printStatus(s *api.Status) error {
 		line("ended", "%s that no rule allowed any more", plural(int(s.Cut), "connection"))
 	}
 	if r := s.Repaired; r != nil {
-		line("drift", "%s put right, last at %s: %s", plural(int(s.Repairs), "step"), a.when(r.Time), strings.Join(r.Steps, "; "))
+		what := r.Found
+		if len(what) == 0 {
+			what = r.Steps
+		}
+		line("drift", "%s put right, last at %s: %s", plural(int(s.Repairs), "step"), a.when(r.Time), strings.Join(what, "; "))
 	}
 	if len(s.Untaken) > 0 {
 		line("not taken", "%s", a.paint(yellow, strings.Join(s.Untaken, ", ")+": not running, or still without what is in force"))

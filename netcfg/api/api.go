@@ -35,6 +35,7 @@ type Backend interface {
 	Rules(context.Context) (*Rules, error)
 	Devices(context.Context) ([]Device, error)
 	Leases(context.Context) ([]svcconf.Lease, error)
+	Drift(context.Context) ([]Drift, error) // newest first
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
 	Plan(context.Context, Proposal) (*Plan, error)
 	Apply(context.Context, Change) (*Plan, error)
@@ -147,6 +148,17 @@ type Confirmed struct {
 type Repair struct {
 	Time  time.Time `json:"time"`
 	Steps []string  `json:"steps"`
+	Found []string  `json:"found,omitempty"` // what was put right, or the first of it
+}
+
+// Drift is one thing that somebody else has changed in what Bulkhead owns.
+type Drift struct {
+	What     string    `json:"what"`              // how it was found: "address 10.9.9.9/24 was added to trunk.10"
+	By       string    `json:"by,omitempty"`      // who did it last, if the kernel told: "nft (process 4711)"
+	Noticed  time.Time `json:"noticed"`           // first
+	Last     time.Time `json:"last"`              // when it was last noticed
+	Times    int       `json:"times"`             // how often, if not hours apart: each was put right
+	Repaired time.Time `json:"repaired,omitzero"` // zero: it could not be put right yet
 }
 
 // Zone is one zone.

@@ -72,6 +72,11 @@ func (c *Client) Leases(ctx context.Context) ([]svcconf.Lease, error) {
 	return call[[]svcconf.Lease](ctx, c, "GET", "/v1/leases", nil)
 }
 
+// Drift implements [Backend].
+func (c *Client) Drift(ctx context.Context) ([]Drift, error) {
+	return call[[]Drift](ctx, c, "GET", "/v1/drift", nil)
+}
+
 // Why implements [Backend].
 func (c *Client) Why(ctx context.Context, from, to, protocol string) (*Why, error) {
 	q := url.Values{"from": {from}, "to": {to}, "protocol": {protocol}}

@@ -46,6 +46,7 @@ func Handler(b Backend) http.Handler {
 	mux.Handle("GET /v1/rules", get(b.Rules))
 	mux.Handle("GET /v1/devices", get(b.Devices))
 	mux.Handle("GET /v1/leases", get(b.Leases))
+	mux.Handle("GET /v1/drift", get(b.Drift))
 	mux.HandleFunc("GET /v1/why", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		v, err := b.Why(r.Context(), q.Get("from"), q.Get("to"), q.Get("protocol"))

@@ -28,12 +28,13 @@ type view struct {
 	result *compile.Result // nil: there is none yet
 	facts  facts.Facts
 	handed map[string]string
+	drift  []api.Drift
 }
 
 // publish shows the last round to those who ask.
 func (r *Reconciler) publish() {
 	t, out := r.target, &r.last
-	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, handed: maps.Clone(r.handed), status: api.Status{
+	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, handed: maps.Clone(r.handed), drift: r.drift.newestFirst(), status: api.Status{
 		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
 		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
@@ -186,6 +187,15 @@ func (r *Reconciler) Leases(context.Context) ([]svcconf.Lease, error) {
 		leases = []svcconf.Lease{}
 	}
 	return leases, err
+}
+
+// Drift implements [api.Backend].
+func (r *Reconciler) Drift(context.Context) ([]api.Drift, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	return v.drift, nil
 }
 
 // Why implements [api.Backend].

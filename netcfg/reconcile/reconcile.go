@@ -37,7 +37,8 @@ import (
 // The paces of the loop.
 const (
 	tick       = time.Second            // how often the clock on the wall is looked at
-	look       = time.Minute            // how often drift is looked for that nothing announced
+	lookEvery  = 5 * time.Second        // how often drift is looked for that nothing announced
+	roundEvery = time.Minute            // how often everything is compiled and compared for nothing
 	gap        = 250 * time.Millisecond // from word of a change to the look at it: it comes in swarms
 	retryFirst = time.Second            // after a round with errors; doubled after each, up to
 	retryLast  = 30 * time.Second
@@ -50,6 +51,7 @@ type kernel interface {
 	Observe(desired state.State) (state.State, error)
 	Do(plan.Step) error
 	Watch(context.Context) (<-chan struct{}, error)
+	Culprit(plan.Finding) string
 }
 
 // conntrack is what it needs of [apply.Conntrack].
@@ -95,7 +97,9 @@ type Reconciler struct {
 	leases    leasesFile
 	last      outcome           // of the last round
 	handed    map[string]string // digests of what services were last told, by name
-	settled   state.State       // what the last round without errors left behind
+	settled   state.State       // what the last rounds left behind, without a table; none: not known
+	drift     drift             // what others did to that
+	found     []plan.Finding    // by this round
 	swept     string            // digest of the rules that connections were last judged by
 	rescued   bool              // the rescue file is that of target
 	reason    string            // why the box is closed, as last logged
@@ -103,6 +107,9 @@ type Reconciler struct {
 
 	retry time.Duration // after the last round; 0: it had no errors
 	wake  time.Time     // when the next round is due by itself
+
+	told   bool      // somebody has changed something since the last look
+	lookAt time.Time // when the next is due
 
 	started  time.Time
 	cut      uint64
@@ -132,6 +139,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	r.prepare()
 	r.load()
+	r.loadDrift()
+	defer r.saveDrift(true)
 	uplink := r.lease.path
 	kernelChanged, fileChanged := make(chan struct{}, 1), make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
@@ -185,7 +194,7 @@ func (r *Reconciler) loop(ctx context.Context, kernelChanged, fileChanged <-chan
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
-		timer.Reset(max(0, min(tick, time.Until(r.wake), r.clock.left())))
+		timer.Reset(max(0, min(tick, time.Until(r.wake), time.Until(r.lookAt), r.clock.left())))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -194,11 +203,14 @@ func (r *Reconciler) loop(ctx context.Context, kernelChanged, fileChanged <-chan
 		case <-fileChanged:
 			r.wakeIn(gap)
 		case <-kernelChanged:
-			r.wakeIn(gap)
-		case <-timer.C:
-			if !time.Now().Before(r.wake) || r.clock.due() {
+			r.lookIn(gap)
+		case now := <-timer.C:
+			if !now.Before(r.wake) || r.clock.due() {
 				r.round()
+			} else if !now.Before(r.lookAt) {
+				r.look()
 			}
+			r.saveDrift(false)
 		}
 	}
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
-	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
@@ -47,6 +45,7 @@ func (o *outcome) trouble(format string, args ...any) {
 // round brings everything to what target asks for, plans the next round, and tells
 // whoever looks.
 func (r *Reconciler) round() *outcome {
+	r.found = nil
 	if r.confirmed != nil { // rescue: perhaps it can be loaded by now
 		r.target, r.rescued = *r.confirmed, false
 	}
@@ -136,13 +135,18 @@ func compileWith(t target, f facts.Facts) (result *compile.Result, err error) {
 // carryOut plans and takes the steps, and looks whether the kernel agrees then.
 func (r *Reconciler) carryOut(out *outcome) {
 	want := out.result.State
-	p, err := r.plan(want)
+	observed, err := r.observe(want)
 	if err != nil {
 		out.errs, out.unloaded = append(out.errs, err), true
 		return
 	}
+	r.findDrift(observed, want)
+	p := plan.Make(observed, want)
 	if len(p.Steps) == 0 {
 		return
+	}
+	if !r.settles(want) {
+		r.settled = state.State{} // until it is known what comes of this
 	}
 	failed := len(out.errs)
 	if r.take(p, out); out.unloaded || len(out.errs) > failed {
@@ -185,11 +189,19 @@ func (r *Reconciler) withoutFlowtable(failed *outcome) *outcome {
 
 // plan compares the kernel with what it should hold.
 func (r *Reconciler) plan(want state.State) (*plan.Plan, error) {
-	observed, err := r.o.Kernel.Observe(want)
+	observed, err := r.observe(want)
 	if err != nil {
-		return nil, fmt.Errorf("look at the kernel: %w", err)
+		return nil, err
 	}
 	return plan.Make(observed, want), nil
+}
+
+func (r *Reconciler) observe(want state.State) (state.State, error) {
+	observed, err := r.o.Kernel.Observe(want)
+	if err != nil {
+		return state.State{}, fmt.Errorf("look at the kernel: %w", err)
+	}
+	return observed, nil
 }
 
 // take carries steps out. One that fails does not keep the others from being tried:
@@ -243,7 +255,8 @@ func (r *Reconciler) after(out *outcome) {
 		r.clock.next, _ = out.result.Policy.Next()
 	}
 	r.wake = time.Time{}
-	r.wakeIn(look)
+	r.wakeIn(roundEvery)
+	r.lookAt = time.Now().Add(lookEvery)
 	switch {
 	case len(out.all()) == 0:
 		r.retry = 0
@@ -277,23 +290,20 @@ func (r *Reconciler) note(out *outcome) {
 		r.o.Log.Error("trouble", "err", err) // once; the status shows it as long as it lasts
 	}
 	if !good {
-		r.settled = state.State{}
 		return
 	}
-	want := out.result.State
-	want.Ruleset.Table = nil // the digest says as much
-	if len(out.steps) > 0 {
-		var steps []string
-		for _, s := range out.steps {
-			steps = append(steps, s.Sentence)
-		}
-		drift := reflect.DeepEqual(want, r.settled) // nothing else was asked for than before
-		if drift {
-			r.repairs += uint64(len(steps))
-			r.repaired = &api.Repair{Time: r.clock.now(), Steps: steps}
-		}
-		r.o.Log.Info("changed", "steps", len(steps), "drift", drift, "first", steps[0])
+	var steps []string
+	for _, s := range out.steps {
+		steps = append(steps, s.Sentence)
 	}
+	want := out.result.State
+	switch {
+	case r.drift.open || r.settles(want): // what others did, and nothing else was asked for than before
+		r.noteRepair(steps)
+	case len(steps) > 0:
+		r.o.Log.Info("changed", "steps", len(steps), "first", steps[0])
+	}
+	want.Ruleset.Table = nil // the digest says as much
 	r.settled = want
 }
 

@@ -54,6 +54,7 @@ func running() console.Answers {
 		Status: &api.Status{
 			Name: "gw", Timezone: "Europe/Berlin", Mode: api.Running, Now: now,
 			Confirmed: &api.Confirmed{Number: 12, Time: now.Add(-36 * time.Hour), Author: "alex", Why: "the printer moved to services"},
+			Repaired:  &api.Repair{Time: now.Add(-2 * time.Hour), Found: []string{"address 10.9.9.9/24 was added to enp2s0.10"}},
 			Uplink: &facts.Lease{Link: "enp1s0", Address: netip.MustParsePrefix("203.0.113.7/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
 				Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}},
 		},

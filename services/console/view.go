@@ -289,6 +289,7 @@ func statePage(t *text, w *world) {
 		for i, p := range s.Warnings {
 			t.field(once(i, "Warnings"), p.Error())
 		}
+		drift(t, s)
 	}
 	t.gap()
 	zonesTable(t, w)
@@ -296,6 +297,20 @@ func statePage(t *text, w *world) {
 	rootsPart(t, w)
 	t.gap()
 	servicesPart(t, w)
+}
+
+// lately is how long the console tells of drift.
+const lately = 24 * time.Hour
+
+// drift says what somebody has changed behind Bulkhead's back, and when.
+func drift(t *text, s *api.Status) {
+	if s.Repaired == nil || s.Now.Sub(s.Repaired.Time) > lately {
+		return
+	}
+	t.field("Put right", "at "+clock(s.Repaired.Time, s)+":")
+	for _, what := range s.Repaired.Found {
+		t.field("", what)
+	}
 }
 
 func zonesTable(t *text, w *world) {
