@@ -42,3 +42,6 @@ func NewLeasesFile(path string) *LeasesFile { return &leasesFile{path: path} }
 
 // Read reads it.
 func (l *leasesFile) Read() ([]svcconf.Lease, error) { return l.read() }
+
+// Disturbed is what a look finds out. Nobody may be running r.
+func (r *Reconciler) Disturbed() bool { return r.disturbed() }
