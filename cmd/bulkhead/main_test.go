@@ -37,7 +37,8 @@ var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // standard output, standard error after a "!" and exit codes other than 0. Other
 // files are there to be read by the commands, which run at the top of the tree and
 // find them in $FILES. SOCKET is that of a netcfgd in good order, CLOSED of one
-// whose box is closed, LACKING of one whose box lacks a port. A line that begins with
+// whose box is closed, LACKING of one whose box lacks a port, BUSY of one whose box has
+// leases and open connections. A line that begins with
 // COLUMNS=N runs in a terminal of that width.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -50,6 +51,7 @@ func TestGolden(t *testing.T) {
 	vars := map[string]string{
 		"$SOCKET":  serve(t, &backend{status: running}),
 		"$CLOSED":  serve(t, &backend{status: closed}),
+		"$BUSY":    serve(t, busy{&backend{status: running}}),
 		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no box was ever claimed
