@@ -46,6 +46,9 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 		for range packets {
 			flow := g.flow(cfg, r.Policy)
 			want := r.Policy.Decide(flow)
+			if got := r.Policy.From(flow.From, flow.Src).Decide(flow); got != want {
+				t.Fatalf("seed %d: %+v: what the policy says of the source alone is %+v, want %+v", seed, flow, got, want)
+			}
 			pkt := packet(r.State, flow)
 			pkt.Mark = pick(g, []uint32{0, 0, 7, policy.BlockBit, 1 << 31})
 			got := w.Walk(pkt)

@@ -125,6 +125,19 @@ func (p *Policy) Decide(f Flow) Decision {
 	return Decision{Allow: !e.Rule.Block, Rule: e.Rule, Reason: ByRule, To: to}
 }
 
+// From returns the policy less all that does not speak of one source. It decides on
+// flows from there as p does, sooner: that pays for whoever has many of them.
+func (p *Policy) From(party string, src netip.Addr) *Policy {
+	q := *p
+	q.pairs = map[Pair][]Entry{}
+	for pair, entries := range p.pairs {
+		if pair.From == party {
+			q.pairs[pair] = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.From.contains(src) })
+		}
+	}
+	return &q
+}
+
 // source says what is wrong with where f says it comes from, or "".
 func (p *Policy) source(f Flow) Reason {
 	if f.From == model.Box {

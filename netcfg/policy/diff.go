@@ -98,7 +98,9 @@ func diffPair(old, new *Policy, pair Pair) []Change {
 // which there are few however many rules there are.
 func diffHosts(old, new *Policy, pair Pair, from, to both) []Change {
 	before, after := old.between(pair, from.old, to.old), new.between(pair, from.new, to.new)
-	if pair.From != model.Internet && from.unchanged() && to.unchanged() && slices.EqualFunc(before, after, sameMeaning) {
+	// Between machines that are there before and after, entries alone decide, whatever
+	// addresses the machines have.
+	if pair.From != model.Internet && from.stays() && to.stays() && slices.EqualFunc(before, after, sameMeaning) {
 		return nil
 	}
 	var services []model.Service
@@ -170,8 +172,8 @@ type both struct {
 	old, new *Host
 }
 
-// unchanged reports whether the host is the same machine in both.
-func (b both) unchanged() bool { return b.old != nil && b.new != nil && b.old.Addr == b.new.Addr }
+// stays reports whether the host exists in both.
+func (b both) stays() bool { return b.old != nil && b.new != nil }
 
 // sides lists the hosts of a party that either policy's rules name, the unnamed
 // first.

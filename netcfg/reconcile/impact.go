@@ -16,28 +16,36 @@ import (
 // impact gathers what is known about a change to what was compiled, asked for from
 // somewhere, at a time.
 func (r *Reconciler) impact(next *compile.Result, now time.Time, from api.Origin) impact.Change {
-	c := impact.Change{New: sideOf(next), Now: now, Author: from.Address, Live: true}
-	if c.Old = sideOf(r.last.result); r.last.result == nil {
+	c := impact.Change{New: Side(next), Now: now, Author: from.Address, Live: true}
+	if r.last.result != nil {
+		c.Old = Side(r.last.result)
+	} else {
 		c.Old.Policy = policy.New(nothing(), policy.Env{Now: now})
 	}
 	c.Leases, _ = r.leases.read() // what is wrong with them, the status says
-	judge := judgeOf(next.Policy, absent(next))
-	err := r.o.Conntrack.Each(func(conn apply.Conn) {
-		if keep, _ := judge(conn); !keep {
-			c.Ends = append(c.Ends, open(conn))
-		}
-	})
-	if err != nil {
+	var err error
+	if c.Ends, err = Ends(next, r.o.Conntrack.Each); err != nil {
 		r.o.Log.Error("a plan counts fewer connections than it cuts", "err", err)
 	}
 	return c
 }
 
-func sideOf(r *compile.Result) impact.Side {
-	if r == nil {
-		return impact.Side{}
-	}
+// Side is what was compiled, as one side of a change.
+func Side(r *compile.Result) impact.Side {
 	return impact.Side{Policy: r.Policy, State: r.State, Missing: r.Missing}
+}
+
+// Ends lists those of all connections that a configuration ends when it comes into
+// force: the very ones that the sweep will not keep. An error leaves some out.
+func Ends(next *compile.Result, each func(func(apply.Conn)) error) ([]impact.Conn, error) {
+	var ends []impact.Conn
+	judge := judgeOf(next.Policy, absent(next))
+	err := each(func(c apply.Conn) {
+		if keep, _ := judge(c); !keep {
+			ends = append(ends, open(c))
+		}
+	})
+	return ends, err
 }
 
 func open(c apply.Conn) impact.Conn {

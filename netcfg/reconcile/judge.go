@@ -26,6 +26,7 @@ func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mar
 		z := p.Config.ZoneOf(a)
 		return z != nil && slices.Contains(absent, z.Name)
 	}
+	from := sources{p: p, known: map[netip.Addr]*policy.Policy{}}
 	return func(c apply.Conn) (bool, uint32) {
 		o := c.Orig
 		if gone(o.Src) || gone(o.Dst) || gone(c.Reply.Src) { // the last: through a forward
@@ -38,7 +39,7 @@ func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mar
 		if o.Proto == model.ProtoICMP {
 			f.Port = uint16(o.Type)
 		}
-		d := decide(p, f)
+		d := decide(from.of(f), f)
 		switch {
 		case !d.Allow || movedForward(p, d, c):
 			return false, 0
@@ -47,6 +48,31 @@ func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mar
 		}
 		return true, d.Rule.Mark()
 	}
+}
+
+// maxSources is how many sources are remembered.
+const maxSources = 4096
+
+// sources keeps what the policy says of each machine in the zones: each has many
+// connections, and may be told apart by few of thousands of rules.
+type sources struct {
+	p     *policy.Policy
+	known map[netip.Addr]*policy.Policy
+}
+
+func (s *sources) of(f policy.Flow) *policy.Policy {
+	if s.p.Config.Zone(f.From) == nil {
+		return s.p
+	}
+	q := s.known[f.Src]
+	if q == nil {
+		if len(s.known) == maxSources { // somebody makes them up
+			clear(s.known)
+		}
+		q = s.p.From(f.From, f.Src)
+		s.known[f.Src] = q
+	}
+	return q
 }
 
 // absent returns the zones of a configuration that have no address in what was

@@ -5,22 +5,30 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 
 	"bulkhead/images/lab"
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/reconcile"
 	"bulkhead/netcfg/state"
+	"bulkhead/netcfg/svcconf"
 )
 
 // large is how many rules the large configuration has.
 const large = 5000
+
+// connections is how many are open on a busy box.
+const connections = 10000
 
 // scale measures how long a large configuration takes from file to kernel.
 func scale(_ context.Context, w *lab.World, o Options) error {
@@ -30,6 +38,7 @@ func scale(_ context.Context, w *lab.World, o Options) error {
 	}
 	defer g.close()
 	file := Config(large)
+	leases, open := everyLease(), everyConn()
 	var check, comp, planned, load, again []time.Duration
 	timed := func(list *[]time.Duration, f func() error) error {
 		start := time.Now()
@@ -66,11 +75,25 @@ func scale(_ context.Context, w *lab.World, o Options) error {
 			return err
 		}
 		var p *plan.Plan
-		_ = timed(&planned, func() error {
+		err = timed(&planned, func() error {
 			p = plan.Make(observed, result.State)
-			policy.Diff(small.Policy, result.Policy)
+			c := impact.Change{
+				Old: reconcile.Side(small), New: reconcile.Side(result), Now: time.Now(), Live: true,
+				Leases: leases, Author: netip.MustParseAddr(address(zones - 1)),
+			}
+			var err error
+			if c.Ends, err = reconcile.Ends(result, open); err != nil {
+				return err
+			}
+			words := api.PlanOf(small.Policy, c, p, nil)
+			if words.Lockout != "" || words.Cut.Count == 0 || words.Cut.Count == connections {
+				return fmt.Errorf("the plan says %q, and that %d of %d connections end", words.Lockout, words.Cut.Count, connections)
+			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
 		steps = len(p.Steps)
 		if err := timed(&load, func() error { return g.do(p) }); err != nil {
 			return err
@@ -89,12 +112,46 @@ func scale(_ context.Context, w *lab.World, o Options) error {
 	table(o.W, fmt.Sprintf("A file with %d devices and %d rules (%d kB), medians of %d rounds", devices, large, len(file)>>10, rounds), [][]string{
 		{"check: parse and run its tests", ms(median(check)), ""},
 		{"compile", ms(median(comp)), ""},
-		{"plan, with what becomes possible", ms(p), ""},
+		{fmt.Sprintf("plan: steps, words, %d leases, %d connections", devices, connections), ms(p), ""},
 		{"checked, compiled and planned", ms(c), target(c < time.Second, "less than 1 s")},
 		{fmt.Sprintf("loaded into an empty kernel, %d steps", steps), ms(l), target(l < 2*time.Second, "less than 2 s")},
 		{"loaded again with one rule more", ms(median(again)), ""},
 	})
 	return nil
+}
+
+// everyLease is one lease for every device.
+func everyLease() []svcconf.Lease {
+	list := make([]svcconf.Lease, devices)
+	for d := range list {
+		list[d] = svcconf.Lease{
+			Zone: fmt.Sprintf("zone-%d", d%zones), Address: netip.MustParseAddr(address(d)),
+			Granted: time.Now(), Expires: time.Now().Add(12 * time.Hour),
+		}
+	}
+	return list
+}
+
+// everyConn lists connections as conntrack does: from device to device, half of which
+// some rule allows.
+func everyConn() func(func(apply.Conn)) error {
+	conns := make([]apply.Conn, connections)
+	for i := range conns {
+		r := i % large
+		n := r / 2
+		from, to := n%20*zones, n/20%20*zones+1 // the rules of [Config] with even numbers
+		t := apply.Tuple{
+			Src: netip.MustParseAddr(address(from)), Dst: netip.MustParseAddr(address(to)), Proto: model.ProtoTCP,
+			SrcPort: uint16(20000 + i), DstPort: uint16(10000 + n + r%2*large),
+		}
+		conns[i] = apply.Conn{Orig: t, Reply: apply.Tuple{Src: t.Dst, Dst: t.Src, Proto: t.Proto, SrcPort: t.DstPort, DstPort: t.SrcPort}}
+	}
+	return func(f func(apply.Conn)) error {
+		for _, c := range conns {
+			f(c)
+		}
+		return nil
+	}
 }
 
 func parse(file []byte) (*model.Config, error) {
