@@ -127,6 +127,10 @@ func TestSweepEndsConnections(t *testing.T) {
 	if !revoked.answers(t) {
 		t.Fatal("the connection ended by itself; there is nothing to test")
 	}
+	told := map[uint16]int{}
+	if err := ct.Each(func(c apply.Conn) { told[c.Orig.DstPort]++ }); err != nil || told[revoked.port] != 1 || told[kept.port] != 1 {
+		t.Errorf("told one by one there are %v, error %v", told, err)
+	}
 	deleted, remarked, err := ct.Sweep(func(c apply.Conn) (bool, uint32) {
 		if c.Orig.DstPort == kept.port {
 			return true, 0x8000002a

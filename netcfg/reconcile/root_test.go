@@ -296,7 +296,15 @@ func TestRevokedRuleCutsItsConnections(t *testing.T) {
 	if !passes(client, server) || !passes(server, client) {
 		t.Fatal("a connection that another rule allows was cut")
 	}
-	l.apply(strings.Replace(home, "tcp/8096", "tcp/8097", 1))
+	revoked := strings.Replace(home, "tcp/8096", "tcp/8097", 1)
+	plan, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(revoked)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := plan.Cut; c.Count != 1 || c.Rules[0].Rule != "movies" {
+		t.Errorf("the plan says of the connection: %+v", c)
+	}
+	l.apply(revoked)
 	if passes(client, server) || passes(server, client) {
 		t.Error("the connection still carries words after its rule was revoked")
 	}
