@@ -85,6 +85,13 @@ var endpoints = []endpoint{
 	{"POST apply", access.Apply, netcfgd, "Put a file into force", api.Change{}, api.Plan{}, []int{422}},
 	{"POST undo", access.Apply, netcfgd, "Go back to the configuration before", api.Undo{}, api.Plan{}, []int{409, 422}},
 
+	{"GET secrets", access.Admin, netcfgd, "The secrets there are, without their values, and who can read their file", nil, api.Secrets{}, nil},
+	{"PUT secrets/{name}", access.Admin, netcfgd, "Set a secret that there is none of yet", api.NewSecret{}, api.Done{}, []int{422}},
+	{"POST secrets/{name}/rotate", access.Admin, netcfgd, "Give a secret another value", api.NewSecret{}, api.Done{}, []int{404, 422}},
+	{"DELETE secrets/{name}", access.Admin, netcfgd, "Forget a secret that nothing uses", nil, api.Done{}, []int{404, 422}},
+	{"POST recipients", access.Admin, netcfgd, "Have the secrets encrypted to another public key as well", api.NewRecipient{}, api.Recipient{}, []int{422}},
+	{"DELETE recipients/{id}", access.Admin, netcfgd, "Have the secrets encrypted to a public key no longer", nil, api.Done{}, []int{404}},
+
 	{"GET update", access.Update, updated, "How the two systems on the disk are", nil, update.Status{}, nil},
 	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
 	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},

@@ -184,7 +184,8 @@ type asked struct {
 	*box
 	sources *openapitest.Sources
 	upward  standIn
-	owner   string // a token that may do everything
+	owner   string         // a token that may do everything
+	remote  *remote.Client // of its owner: one, as a box takes few connections from a place
 }
 
 func newAsked(t *testing.T) *asked {
@@ -194,16 +195,16 @@ func newAsked(t *testing.T) *asked {
 	a.box.updated(&a.upward)
 	a.start(conf1)
 	a.owner = a.claimed().Token
+	a.remote = remote.New(&remote.Profile{URL: a.url("127.0.0.1"), Fingerprint: a.control("GET").Fingerprint, Token: a.owner})
 	return a
 }
 
 // token makes a token with the scopes.
 func (a *asked) token(held ...access.Scope) access.TokenAnswer {
 	a.t.Helper()
-	p := &remote.Profile{URL: a.url("127.0.0.1"), Fingerprint: a.control("GET").Fingerprint, Token: a.owner}
 	in := access.TokenRequest{Name: fmt.Sprint(held, time.Now().UnixNano()), Scopes: held, Expires: time.Now().Add(time.Hour)}
 	var made access.TokenAnswer
-	if err := remote.New(p).Call(a.t.Context(), "POST", "/v1/tokens", in, &made); err != nil {
+	if err := a.remote.Call(a.t.Context(), "POST", "/v1/tokens", in, &made); err != nil {
 		a.t.Fatal(err)
 	}
 	return made
@@ -213,7 +214,7 @@ func (a *asked) token(held ...access.Scope) access.TokenAnswer {
 type request struct{ path, host, token, body string }
 
 func (a *asked) request(op openapitest.Operation) request {
-	r := request{path: strings.NewReplacer("{number}", "1", "{from}", "1", "{to}", "2", "{id}", "x").Replace(op.Path), token: a.owner}
+	r := request{path: strings.NewReplacer("{number}", "1", "{from}", "1", "{to}", "2", "{id}", "x", "{name}", "x").Replace(op.Path), token: a.owner}
 	var query []string
 	for _, q := range op.Query {
 		query = append(query, q+"=x")

@@ -111,6 +111,24 @@ func (b byToken) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
 	return b.Backend.Apply(ctx, c)
 }
 
+// SetSecret implements [api.Vault].
+func (b byToken) SetSecret(ctx context.Context, name string, v api.NewSecret) (*api.Done, error) {
+	v.Author = tokenOf(ctx).Name
+	return b.Backend.SetSecret(ctx, name, v)
+}
+
+// RotateSecret implements [api.Vault].
+func (b byToken) RotateSecret(ctx context.Context, name string, v api.NewSecret) (*api.Done, error) {
+	v.Author = tokenOf(ctx).Name
+	return b.Backend.RotateSecret(ctx, name, v)
+}
+
+// AddRecipient implements [api.Vault].
+func (b byToken) AddRecipient(ctx context.Context, r api.NewRecipient) (*api.Recipient, error) {
+	r.Author = tokenOf(ctx).Name
+	return b.Backend.AddRecipient(ctx, r)
+}
+
 // Undo implements [api.Backend].
 func (b byToken) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
 	u.Author, u.Origin = tokenOf(ctx).Name, originOf(ctx)

@@ -116,7 +116,7 @@ func (a *app) report(err error) int {
 	}
 	fmt.Fprintf(a.err, "bulkhead: %v\n", err)
 	switch {
-	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, flash.ErrRefused):
+	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, api.ErrSecret), errors.Is(err, flash.ErrRefused):
 		return exitProblem
 	}
 	if e, ok := errors.AsType[*remote.Error](err); ok && e.Hint != "" {
@@ -162,7 +162,7 @@ talks to the gateway it runs on.
 	})
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
-		a.claimCommand(), a.tokenCommand(), a.pushCommand(), a.keysCommand(), a.imageCommand(),
+		a.claimCommand(), a.tokenCommand(), a.pushCommand(), a.keysCommand(), a.secretCommand(), a.imageCommand(),
 		newLabCommand(),
 	)
 	wrapArgs(root)

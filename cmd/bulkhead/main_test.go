@@ -5,10 +5,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +41,7 @@ var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // find them in $FILES. SOCKET is that of a netcfgd in good order, CLOSED of one
 // whose box is closed, LACKING of one whose box lacks a port, BUSY of one whose box has
 // leases and open connections. A line that begins with
-// COLUMNS=N runs in a terminal of that width.
+// COLUMNS=N runs in a terminal of that width; one that ends with < FILE has its input.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -96,7 +98,15 @@ func golden(t *testing.T, file string, vars map[string]string) {
 			width, _ = strconv.Atoi(n)
 			args = args[1:]
 		}
-		runOne(t, &got, width, args)
+		var in io.Reader = strings.NewReader("")
+		if i := slices.Index(args, "<"); i >= 0 {
+			data, err := os.ReadFile(args[i+1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, args = bytes.NewReader(data), args[:i]
+		}
+		runOne(t, &got, width, in, args)
 	}
 	text := bytes.ReplaceAll(got.Bytes(), []byte(dir), []byte("$FILES"))
 	if *update {
@@ -121,9 +131,9 @@ func deleteFile(files []txtar.File, name string) []txtar.File {
 	return kept
 }
 
-func runOne(t *testing.T, w *bytes.Buffer, width int, args []string) {
+func runOne(t *testing.T, w *bytes.Buffer, width int, in io.Reader, args []string) {
 	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, width: width, now: func() time.Time { return today }, location: time.UTC}
+	a := &app{in: in, out: &out, err: &errs, width: width, now: func() time.Time { return today }, location: time.UTC}
 	code := a.run(t.Context(), args)
 	for line := range strings.Lines(out.String()) {
 		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 0 && n > width {
@@ -160,6 +170,7 @@ func serve(t *testing.T, b api.Backend) string {
 
 // backend is a box that has configs/zero-trust.yaml in force.
 type backend struct {
+	vault
 	status  api.Status
 	missing []string
 }
@@ -176,6 +187,7 @@ var running = api.Status{
 	Next:     new(today.Add(24 * time.Hour)),
 	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}, Found: []string{"trunk.40 was switched off"}},
 	Repairs:  3, Cut: 1,
+	Overdue: []string{"dyndns"},
 	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
 	Applied: true, Untaken: []string{"dnsd"},
 }

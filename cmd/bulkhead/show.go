@@ -89,6 +89,15 @@ func times(v any) []*time.Time {
 		if v.Uplink != nil {
 			list = append(list, &v.Uplink.Obtained, &v.Uplink.Expires)
 		}
+	case *api.Secrets:
+		for i := range v.Secrets {
+			list = append(list, &v.Secrets[i].Set, &v.Secrets[i].Rotated)
+		}
+		list = append(list, times(v.Recipients)...)
+	case []api.Recipient:
+		for i := range v {
+			list = append(list, &v[i].Added)
+		}
 	case *api.Rules:
 		for i := range v.Rules {
 			list = append(list, &v.Rules[i].Until)
@@ -174,6 +183,9 @@ func (a *app) printStatus(s *api.Status) error {
 	}
 	if len(s.Untaken) > 0 {
 		line("not taken", "%s", a.paint(yellow, strings.Join(s.Untaken, ", ")+": not running, or still without what is in force"))
+	}
+	if len(s.Overdue) > 0 {
+		line("overdue", "%s", a.paint(yellow, strings.Join(s.Overdue, ", ")+": secrets that have had their value for more than a year; see: bulkhead secret rotate"))
 	}
 	for _, m := range s.Missing {
 		line("missing", "%s", a.paint(yellow, m))

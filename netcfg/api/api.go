@@ -43,6 +43,7 @@ type Backend interface {
 	History(context.Context) ([]Entry, error) // newest first, without the files and what they made possible
 	Entry(ctx context.Context, number int) (*Entry, error)
 	Diff(ctx context.Context, from, to int) (*Diff, error)
+	Vault
 }
 
 var (
@@ -132,6 +133,7 @@ type Status struct {
 	Next      *time.Time   `json:"next,omitempty"`     // when the next rule ends
 	Repaired  *Repair      `json:"repaired,omitempty"` // the last drift that was put right
 	Repairs   uint64       `json:"repairs"`            // how many steps of drift were put right since the start
+	Overdue   []string     `json:"overdue,omitempty"`  // secrets that have had their value for more than a year
 	Cut       uint64       `json:"cut"`                // connections ended because no rule allows them any more, since the start
 }
 

@@ -158,6 +158,8 @@ func problem(status int, r io.Reader) error {
 		return Unknown(errors.New(f.Error))
 	case status == http.StatusConflict:
 		return &told{f.Error, ErrNothing}
+	case status == http.StatusUnprocessableEntity:
+		return &told{f.Error, ErrSecret}
 	}
 	return errors.New(f.Error)
 }

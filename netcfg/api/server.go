@@ -80,6 +80,7 @@ func Handler(b Backend) http.Handler {
 		v, err := b.Diff(r.Context(), from, to)
 		answer(w, v, err)
 	})
+	handleVault(mux, b)
 	return mux
 }
 
@@ -129,6 +130,8 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, ErrNothing):
 		status = http.StatusConflict
+	case errors.Is(err, ErrSecret):
+		status = http.StatusUnprocessableEntity
 	case errors.Is(err, ErrUnreachable): // of one who asks for somebody else
 		status = http.StatusServiceUnavailable
 	}

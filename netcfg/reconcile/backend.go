@@ -37,7 +37,7 @@ func (r *Reconciler) publish() {
 	v := &view{cfg: t.cfg, result: out.result, facts: out.facts, shown: r.clock.mark, handed: maps.Clone(r.handed), drift: r.drift.newestFirst(), status: api.Status{
 		Name: t.cfg.System.Name, Timezone: t.cfg.System.Timezone, Mode: api.Running, Reason: t.closed, Now: r.clock.now(), Started: r.started,
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
-		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut,
+		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut, Overdue: r.overdue(),
 	}}
 	if t.closed == "" && !t.trial {
 		v.status.Digest = t.digest

@@ -26,6 +26,9 @@ func (r *Reconciler) preview(f api.Proposal, now time.Time) (*api.Plan, target, 
 	if cfg == nil {
 		return nil, target{}, &api.Refused{Problems: problems.Sorted()}
 	}
+	if bad := r.unusable(cfg); len(bad) > 0 {
+		return nil, target{}, &api.Refused{Problems: append(bad, problems...).Sorted()}
+	}
 	t := target{cfg: cfg, warnings: problems.Warnings(), trial: true, digest: digestOf(f.Data)}
 	out := new(outcome)
 	r.compile(t, now, r.pinned(cfg), out)

@@ -39,15 +39,15 @@ const maxResolvers = 8
 // service leaves there.
 type audience struct {
 	owner, reader svcconf.User
-	conf          func(*compile.Result) any
+	conf          func(*compile.Result, *revealer) any
 }
 
 var audiences = []audience{
-	{svcconf.Wand, svcconf.Wand, func(r *compile.Result) any { return r.WAN }},
-	{svcconf.Dhcpd, svcconf.Dnsd, func(r *compile.Result) any { return r.DHCP }}, // leases become names
-	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result) any { return r.DNS }},
-	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result) any { return r.Web }},
-	{svcconf.Updated, svcconf.Updated, func(r *compile.Result) any { return r.Update }},
+	{svcconf.Wand, svcconf.Wand, func(r *compile.Result, _ *revealer) any { return r.WAN }},
+	{svcconf.Dhcpd, svcconf.Dnsd, func(r *compile.Result, _ *revealer) any { return r.DHCP }}, // leases become names
+	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result, v *revealer) any { return v.dns(r.DNS) }},
+	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Web }},
+	{svcconf.Updated, svcconf.Updated, func(r *compile.Result, _ *revealer) any { return r.Update }},
 }
 
 // directory makes the service's directory, or mends it.
@@ -66,13 +66,18 @@ func (r *Reconciler) prepare() {
 	}
 }
 
-// tell gives each service its configuration.
+// tell gives each service its configuration, and the secrets that are for it.
 func (r *Reconciler) tell(out *outcome) {
+	if err := r.o.Secrets.Lost(); err != nil {
+		out.trouble("%w; set them anew: bulkhead secret set", err)
+	}
 	for _, a := range audiences {
 		err := a.directory(r.o.Run)
 		var digest string
 		if err == nil {
-			digest, err = hand(r.o.Run, a.owner, a.conf(out.result))
+			v := &revealer{store: r.o.Secrets}
+			digest, err = hand(r.o.Run, a.owner, a.conf(out.result, v))
+			err = errors.Join(append(v.errs, err)...)
 		}
 		if err != nil {
 			out.trouble("configure %s: %w", a.owner.Name, err)

@@ -29,6 +29,7 @@ import (
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/plan"
+	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/state"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/txn"
@@ -71,6 +72,7 @@ type Options struct {
 	Conntrack conntrack
 	Counters  counters
 	Store     *txn.Store
+	Secrets   *secrets.Store
 	NoState   error            // why nothing can be written to Store, as [txn.Open] said: nothing may be confirmed
 	Volatile  bool             // NoState goes further: Store is a stand-in that holds nothing and is gone after a reboot
 	Setup     bool             // let the owner in without a configuration, if there never was one: see [setup]

@@ -31,6 +31,7 @@ import (
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/reconcile"
+	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/state"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/txn"
@@ -261,8 +262,9 @@ func (b *box) boot() {
 	file := b.file
 	o := reconcile.Options{
 		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Setup: b.setup, Run: b.run,
+		Secrets:   secrets.Open(b.state, b.state, b.log, b.wall),
 		Log:       b.log,
-		Wall:      func() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) },
+		Wall:      b.wall,
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },
 	}
 	if b.linux != nil {
@@ -284,6 +286,8 @@ func (b *box) boot() {
 	}
 	synctest.Wait()
 }
+
+func (b *box) wall() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) }
 
 // setClock sets the clock on the wall forward by d.
 func (b *box) setClock(d time.Duration) { b.skew.Add(int64(d)) }

@@ -18,6 +18,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/txn"
 	"bulkhead/services/file"
 )
@@ -120,6 +121,7 @@ func (o Options) open(p Paths, private string) (*Reconciler, error) {
 			return nil, err
 		}
 	}
+	o.Secrets = secrets.Open(p.State, p.state(), o.Log, o.Wall)
 	if p.Provided == "" {
 		return New(o), nil
 	}
