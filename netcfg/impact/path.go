@@ -86,7 +86,7 @@ func (c Change) Path() (*Path, string) {
 
 // hurry is what an author must know whose way to the box moves. The time is that of
 // transactions whose management address changes.
-const hurry = "Confirm from there within 5 minutes, or everything comes back as it was."
+const hurry = "Confirm from there within 5 minutes, unless you set another time, or everything comes back as it was."
 
 // stays says what becomes of the author who stays where they are.
 func (g *guard) stays(who string, from, here *model.Zone) (text string, moves bool) {

@@ -131,9 +131,16 @@ func (p *Policy) From(party string, src netip.Addr) *Policy {
 	q := *p
 	q.pairs = map[Pair][]Entry{}
 	for pair, entries := range p.pairs {
-		if pair.From == party {
-			q.pairs[pair] = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.From.contains(src) })
+		if pair.From != party {
+			continue
 		}
+		var own []Entry // no longer than needed: there may be many of these policies
+		for _, e := range entries {
+			if e.From.contains(src) {
+				own = append(own, e)
+			}
+		}
+		q.pairs[pair] = own
 	}
 	return &q
 }

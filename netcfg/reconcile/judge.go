@@ -50,14 +50,16 @@ func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mar
 	}
 }
 
-// maxSources is how many sources are remembered.
-const maxSources = 4096
+// maxEntries is how many entries of the policy are remembered for machines, which
+// takes 12 MB.
+const maxEntries = 100_000
 
 // sources keeps what the policy says of each machine in the zones: each has many
 // connections, and may be told apart by few of thousands of rules.
 type sources struct {
-	p     *policy.Policy
-	known map[netip.Addr]*policy.Policy
+	p       *policy.Policy
+	known   map[netip.Addr]*policy.Policy
+	entries int // of those known
 }
 
 func (s *sources) of(f policy.Flow) *policy.Policy {
@@ -65,13 +67,18 @@ func (s *sources) of(f policy.Flow) *policy.Policy {
 		return s.p
 	}
 	q := s.known[f.Src]
-	if q == nil {
-		if len(s.known) == maxSources { // somebody makes them up
-			clear(s.known)
-		}
-		q = s.p.From(f.From, f.Src)
-		s.known[f.Src] = q
+	if q != nil {
+		return q
 	}
+	q = s.p.From(f.From, f.Src)
+	for _, pair := range q.Pairs() {
+		s.entries += len(q.Entries(pair))
+	}
+	if s.entries++; s.entries > maxEntries {
+		clear(s.known)
+		s.entries = 0
+	}
+	s.known[f.Src] = q
 	return q
 }
 
