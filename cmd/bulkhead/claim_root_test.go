@@ -85,7 +85,7 @@ func unpack(t *testing.T) *newBox {
 	b.bin = os.Getenv("BULKHEAD_BIN") // make test-root has built them
 	if b.bin == "" {
 		b.bin = dir
-		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/bulkhead")
+		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/dnsd", "bulkhead/cmd/bulkhead")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
