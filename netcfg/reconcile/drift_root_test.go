@@ -77,9 +77,10 @@ func TestWhatStrangersDoIsPutRightAndRecorded(t *testing.T) {
 
 	count := len(l.drift())
 	l.end(syscall.SIGTERM) // what is not saved yet is
+	l.gateway("nft", "add", "rule", "inet", "bulkhead", "forward", "accept")
 	l.start()
-	if got := l.drift(); len(got) != count {
-		t.Errorf("%d entries after a restart, %d before", len(got), count)
+	if got := l.drift(); len(got) != count+1 || !l.recorded("the rules of the packet filter were not as Bulkhead left them", "") {
+		t.Errorf("%d entries after a restart, %d before: %+v", len(got), count, got)
 	}
 }
 

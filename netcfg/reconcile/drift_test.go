@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,6 +32,13 @@ func (b *box) drift() []api.Drift {
 		b.t.Fatal(err)
 	}
 	return list
+}
+
+// still is the state in words, to be compared.
+func (k *fakeKernel) still() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return fmt.Sprint(k.state.Links, k.state.Addrs, k.state.Routes, k.state.Sysctls, k.state.Ruleset.Digest, k.state.Ruleset.Foreign)
 }
 
 // addAddress gives the gadgets' link one more address.
@@ -105,6 +115,54 @@ func TestWhatIsAskedForIsNoDrift(t *testing.T) {
 	})
 }
 
+func TestDriftWhileNobodyLookedIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		b.mustApply(home)
+		again := func(mess func(*state.State)) (new []string) {
+			b.stop()
+			b.kernel.mu.Lock()
+			mess(&b.kernel.state)
+			b.kernel.mu.Unlock()
+			b.boot()
+			for _, d := range b.drift() {
+				if !d.Last.Before(b.status().Started) && !d.Repaired.IsZero() {
+					new = append(new, d.What)
+				}
+			}
+			wait(time.Minute)
+			return new
+		}
+		for _, test := range []struct {
+			name string
+			mess func(*state.State)
+			want []string
+		}{
+			{"nothing", func(*state.State) {}, nil},
+			{"an address", addAddress("10.9.9.9/24"), []string{"address 10.9.9.9/24 was added to eth2"}},
+			{"the rules", func(s *state.State) { s.Ruleset = state.Ruleset{} }, []string{"the rules of the packet filter were gone"}},
+			{"nothing again", func(*state.State) {}, nil},
+		} {
+			if diff := cmp.Diff(test.want, again(test.mess)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", test.name, diff)
+			}
+		}
+
+		// After a reboot the kernel has nothing of ours, which is nobody's doing.
+		if err := os.RemoveAll(b.run); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(b.run, "netcfgd"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := again(func(s *state.State) { *s = newKernel().state }); got != nil {
+			t.Errorf("after a reboot: %q", got)
+		}
+		b.stop()
+	})
+}
+
 func TestDriftThatCannotBePutRightStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)
@@ -130,16 +188,32 @@ func TestDriftThatCannotBePutRightStaysOpen(t *testing.T) {
 	})
 }
 
-// TestAStrangerThatFights changes things again and again: each is put right, and
-// neither the record nor the log is filled.
+// TestAStrangerThatFights changes things again and again: each is put right, at once if
+// it is a door, and neither the record nor the log is filled.
 func TestAStrangerThatFights(t *testing.T) {
+	address := func(format string, n int) func(int) func(*state.State) {
+		return func(i int) func(*state.State) { return addAddress(fmt.Sprintf(format, i%n/250, i%n%250+1)) }
+	}
 	for name, test := range map[string]struct {
-		address func(i int) string
+		mess    func(i int) func(*state.State)
+		door    bool
 		entries int // at most
 	}{
-		"with the same thing":   {func(int) string { return "10.9.9.9/24" }, 1},
-		"with other things":     {func(i int) string { return fmt.Sprintf("10.9.%d.%d/24", i/200, i%200+1) }, 45},
-		"with a few, in circle": {func(i int) string { return fmt.Sprintf("10.9.9.%d/24", i%7+1) }, 7},
+		"with the same address": {address("10.9.%d.%d/24", 1), false, 1},
+		"with other addresses":  {address("10.9.%d.%d/24", 1e6), false, 45},
+		"with a few, in circle": {address("10.9.%d.%d/24", 7), false, 7},
+		"with rules": {func(i int) func(*state.State) {
+			return func(s *state.State) {
+				s.Ruleset = state.Ruleset{Foreign: true, Changes: []string{fmt.Sprintf("chain forward had %d rules more", i)}}
+			}
+		}, true, 45},
+		"with forwarding": {func(int) func(*state.State) {
+			return func(s *state.State) {
+				s.Sysctls = slices.Clone(s.Sysctls)
+				i := slices.IndexFunc(s.Sysctls, func(c state.Sysctl) bool { return c.Key == "net/ipv4/conf/all/accept_redirects" })
+				s.Sysctls[i].Value = "1"
+			}
+		}, true, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -149,20 +223,25 @@ func TestAStrangerThatFights(t *testing.T) {
 				b.boot()
 				defer func() { b.stop() }()
 				b.mustApply(home)
+				before := b.kernel.still()
 				said := strings.Count(log.String(), "\n")
-				const rounds = 400
+				const rounds = 150
 				for i := range rounds {
-					b.kernel.mess(addAddress(test.address(i)))
+					b.kernel.mess(test.mess(i))
 					wait(500 * time.Millisecond)
-					if got := b.kernel.addresses(); strings.Contains(got, "10.9.") {
-						t.Fatalf("not put right: %s", got)
+					if got := b.kernel.still(); test.door && got != before {
+						t.Fatalf("not put right at once: %s", got)
 					}
+				}
+				wait(10 * time.Second)
+				if got := b.kernel.still(); got != before {
+					t.Errorf("not put right: %s", got)
 				}
 				list, times := b.drift(), 0
 				for _, d := range list {
 					times += d.Times
 				}
-				if len(list) > test.entries || times != rounds {
+				if len(list) > test.entries || test.door && times != rounds || times == 0 {
 					t.Errorf("%d entries, %d times", len(list), times)
 				}
 				if n := strings.Count(log.String(), "\n") - said; n > 12 {

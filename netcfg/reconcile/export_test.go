@@ -44,4 +44,10 @@ func NewLeasesFile(path string) *LeasesFile { return &leasesFile{path: path} }
 func (l *leasesFile) Read() ([]svcconf.Lease, error) { return l.read() }
 
 // Disturbed is what a look finds out. Nobody may be running r.
-func (r *Reconciler) Disturbed() bool { return r.disturbed() }
+func (r *Reconciler) Disturbed() bool {
+	disturbed, _ := r.disturbed()
+	return disturbed
+}
+
+// Round is one round. Nobody may be running r.
+func (r *Reconciler) Round() { r.round() }

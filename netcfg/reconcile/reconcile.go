@@ -100,18 +100,20 @@ type Reconciler struct {
 	last      outcome           // of the last round
 	handed    map[string]string // digests of what services were last told, by name
 	settled   state.State       // what the last rounds left behind, without a table; none: not known
-	drift     drift             // what others did to that
-	found     []plan.Finding    // by this round
-	swept     string            // digest of the rules that connections were last judged by
-	rescued   bool              // the rescue file is that of target
-	reason    string            // why the box is closed, as last logged
-	unloaded  int               // rounds in a row in which the rules could not be loaded
+	// lockedDown says that there were no rules at the start, and the box was closed.
+	lockedDown bool
+	drift      drift  // what others did to that
+	swept      string // digest of the rules that connections were last judged by
+	rescued    bool   // the rescue file is that of target
+	reason     string // why the box is closed, as last logged
+	unloaded   int    // rounds in a row in which the rules could not be loaded
 
 	retry time.Duration // after the last round; 0: it had no errors
 	wake  time.Time     // when the next round is due by itself
 
 	told   bool      // somebody has changed something since the last look
 	lookAt time.Time // when the next is due
+	calmAt time.Time // until when drift waits that opens no door
 
 	started  time.Time
 	cut      uint64
@@ -142,6 +144,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	r.prepare()
 	r.load()
 	r.loadDrift()
+	r.recall()
 	defer r.saveDrift(true)
 	uplink := r.lease.path
 	kernelChanged, fileChanged := make(chan struct{}, 1), make(chan struct{}, 1)

@@ -245,7 +245,7 @@ func newBox(t *testing.T) *box {
 	b := &box{t: t, kernel: newKernel(), conntrack: new(fakeConntrack),
 		log: slog.New(slog.DiscardHandler), run: filepath.Join(dir, "run"), state: filepath.Join(dir, "state")}
 	b.setClock(time.Until(begin))
-	if err := os.MkdirAll(b.run, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(b.run, "netcfgd"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -45,7 +45,8 @@ func (o *outcome) trouble(format string, args ...any) {
 // round brings everything to what target asks for, plans the next round, and tells
 // whoever looks.
 func (r *Reconciler) round() *outcome {
-	r.found = nil
+	begun := time.Now()
+	defer func() { r.calm(time.Since(begun)) }()
 	if r.confirmed != nil { // rescue: perhaps it can be loaded by now
 		r.target, r.rescued = *r.confirmed, false
 	}
@@ -146,7 +147,7 @@ func (r *Reconciler) carryOut(out *outcome) {
 		return
 	}
 	if !r.settles(want) {
-		r.settled = state.State{} // until it is known what comes of this
+		r.unsettle()
 	}
 	failed := len(out.errs)
 	if r.take(p, out); out.unloaded || len(out.errs) > failed {
@@ -303,8 +304,7 @@ func (r *Reconciler) note(out *outcome) {
 	case len(steps) > 0:
 		r.o.Log.Info("changed", "steps", len(steps), "first", steps[0])
 	}
-	want.Ruleset.Table = nil // the digest says as much
-	r.settled = want
+	r.leave(want)
 }
 
 // pinsFile keeps the addresses given to devices.

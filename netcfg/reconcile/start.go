@@ -47,6 +47,7 @@ func (r *Reconciler) lockDown() error {
 	if observed.Ruleset.Present() {
 		return nil
 	}
+	r.lockedDown = true
 	want := observed // links and addresses can wait
 	want.Ruleset, want.Sysctls = closed.Ruleset, slices.DeleteFunc(slices.Clone(closed.Sysctls), func(s state.Sysctl) bool {
 		return s.Value != "0" // forwarding among them; what switches things on can wait, too
