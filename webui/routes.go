@@ -63,6 +63,7 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 		}
 		if scope != anyToken && !access.Allow(t.Scopes, scope) {
 			s.refused.warn("not allowed", "from", r.RemoteAddr, "token", t.Name, "scope", scope)
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope="%s"`, scope)) // RFC 6750 section 3.1
 			fail(w, http.StatusForbidden, fmt.Sprintf("the token %q is not for that: it lacks the scope %s", t.Name, scope))
 			return
 		}

@@ -452,6 +452,9 @@ func TestTokenGivesWhatItsScopesSay(t *testing.T) {
 	if err == nil || err.Error() != `the token "monitoring" is not for that: it lacks the scope apply` {
 		t.Errorf("apply: got %v", err)
 	}
+	if e, ok := errors.AsType[*remote.Error](err); !ok || !strings.Contains(e.Hint, "--scopes apply ") {
+		t.Errorf("apply: no hint comes with %v", err)
+	}
 	if err := remote.New(p).Call(t.Context(), "GET", "/v1/tokens", nil, nil); err == nil {
 		t.Error("who may read lists the tokens")
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"bulkhead/netcfg/api"
@@ -127,6 +128,14 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 			hint = "have a new token made by somebody who has claimed the box: bulkhead token create"
 		}
 		return nil, &Error{Msg: fmt.Sprintf("%s does not let us in: %s", d.box, reason(resp)), Hint: hint}
+	case http.StatusForbidden:
+		// Others say 403 as well, of what was asked and not of who asks.
+		if _, scope, ok := strings.Cut(resp.Header.Get("WWW-Authenticate"), `error="insufficient_scope", scope=`); ok {
+			return nil, &Error{
+				Msg:  reason(resp),
+				Hint: "have a token made that has it: bulkhead token create NAME --scopes " + strings.Trim(scope, `"`) + " --expires 90d",
+			}
+		}
 	case http.StatusMisdirectedRequest:
 		return nil, &Error{
 			Msg:  fmt.Sprintf("%s: %s", d.box, reason(resp)),
