@@ -47,8 +47,9 @@ type box struct {
 	log  *syncBuffer
 	stop func()
 
-	mu      sync.Mutex
-	changes []api.Change // that netcfgd was asked for
+	mu       sync.Mutex
+	changes  []api.Change // that netcfgd was asked for
+	secretBy string       // who set the last secret
 }
 
 type syncBuffer struct {
@@ -87,6 +88,11 @@ func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
 	defer b.box.mu.Unlock()
 	b.box.changes = append(b.box.changes, c)
 	return &api.Plan{}, nil
+}
+
+func (b backend) SetSecret(_ context.Context, _ string, v api.NewSecret) (*api.Done, error) {
+	b.box.secretBy = v.Author
+	return &api.Done{}, nil
 }
 
 func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
@@ -495,6 +501,9 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	c.Author, c.Origin.Address = "alex", here
 	if diff := cmp.Diff([]api.Change{c, {Author: "alex", Why: "undo", Origin: c.Origin}}, b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("changes differ (-want +got):\n%s", diff)
+	}
+	if _, err := box.SetSecret(t.Context(), "account", api.NewSecret{Value: "x", Author: "somebody else"}); err != nil || b.secretBy != "alex" {
+		t.Errorf("a secret was set by %q, %v", b.secretBy, err)
 	}
 	c.AcceptLockout = true // is for whoever sits at the box
 	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != 2 {

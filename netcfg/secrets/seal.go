@@ -15,8 +15,8 @@ import (
 
 // Bounds on what is read, in bytes.
 const (
-	maxContent = MaxSecrets*2*MaxValue + MaxRecipients*2*maxKey // JSON may double a text
-	maxFile    = maxContent + 1<<20                             // a header per recipient, and a tag per 64 KiB
+	maxContent = 1 << 20             // a hundred keys of the largest kind, or all the tokens that there may be
+	maxFile    = maxContent + 64<<10 // a header of at most 1.5 KiB for each recipient, and a tag for each 64 KiB
 	maxKeyFile = 4 << 10
 )
 

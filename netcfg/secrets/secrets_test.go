@@ -146,14 +146,23 @@ func TestWhatCannotBeIsRefusedAndNothingChanges(t *testing.T) {
 func TestStoreIsBounded(t *testing.T) {
 	s := newShelf(t)
 	for i := range secrets.MaxSecrets {
-		must(t, s.Add(fmt.Sprintf("s%d", i), strings.Repeat("\x01", secrets.MaxValue/8), ""))
+		must(t, s.Add(fmt.Sprintf("s%d", i), "x", ""))
 	}
 	if err := s.Add("one-more", "x", ""); !errors.Is(err, secrets.ErrBad) {
-		t.Errorf("got %v", err)
+		t.Errorf("one more: got %v", err)
+	}
+	// JSON makes six bytes of each of these.
+	large := strings.Repeat("\x01", secrets.MaxValue)
+	n, err := 0, error(nil)
+	for ; err == nil && n < secrets.MaxSecrets; n++ {
+		err = s.Rotate(fmt.Sprintf("s%d", n), large, "")
+	}
+	if !errors.Is(err, secrets.ErrBad) || n < 10 {
+		t.Errorf("the largest ones: got %v at the %dth", err, n)
 	}
 	s.open()
 	if err := s.Lost(); err != nil {
-		t.Error(err)
+		t.Errorf("what was taken cannot be read: %v", err)
 	}
 }
 

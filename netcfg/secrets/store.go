@@ -253,6 +253,9 @@ func (s *Store) write(c *content) error {
 	if err != nil {
 		return err
 	}
+	if len(data) > maxContent {
+		return fmt.Errorf("%w: with it, all secrets together have more than %d bytes", ErrBad, maxContent)
+	}
 	to := []age.Recipient{s.key.Recipient()}
 	for i := range c.Recipients {
 		r, err := c.Recipients[i].parse()
