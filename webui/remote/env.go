@@ -34,10 +34,11 @@ func FromEnvironment(box string, known Profiles) (*Profile, error) {
 	}
 	p, err := known.Find(box)
 	if err != nil {
-		p = &Profile{Name: box}
-		if p.URL, err = ParseURL(box); err != nil {
+		at, err := ParseURL(box)
+		if err != nil {
 			return nil, &Error{Msg: err.Error(), Err: ErrEnvironment}
 		}
+		p = &Profile{Name: hostOf(at), URL: at}
 	}
 	p.Token, p.Lent = token, true
 	text := os.Getenv(FingerprintEnv)

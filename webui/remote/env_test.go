@@ -38,7 +38,7 @@ func TestEnvironmentStandsInForAProfile(t *testing.T) {
 		why                                 string
 	}{
 		{"nothing is set", "gw", "", "", "", nil, ""},
-		{"a box that nobody claimed", "https://192.168.20.1/", token, "", other.String(), lent("https://192.168.20.1/", "https://192.168.20.1", other), ""},
+		{"a box that nobody claimed", "https://192.168.20.1/", token, "", other.String(), lent("192.168.20.1", "https://192.168.20.1", other), ""},
 		{"an address is enough", "192.168.20.1", token, "", other.String(), lent("192.168.20.1", "https://192.168.20.1", other), ""},
 		{"the token is in a file", "192.168.20.1", "", path, other.String(), lent("192.168.20.1", "https://192.168.20.1", other), ""},
 		{"the key of a box that was claimed is known", "gw", token, "", "", lent("gw", "https://192.168.10.1", pinned), ""},
