@@ -82,8 +82,11 @@ var endpoints = []endpoint{
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},
 	{"GET history/{from}/diff/{to}", access.Read, netcfgd, "How two changes differ: their files, and what they allow", nil, api.Diff{}, []int{404}},
 	{"POST plan", access.Plan, netcfgd, "What a file would change", api.File{}, api.Plan{}, []int{422}},
-	{"POST apply", access.Apply, netcfgd, "Put a file into force", api.Change{}, api.Plan{}, []int{422}},
-	{"POST undo", access.Apply, netcfgd, "Go back to the configuration before", api.Undo{}, api.Plan{}, []int{409, 422}},
+	{"POST apply", access.Apply, netcfgd, "Try a file: it is in force, and undone unless it is confirmed in time", api.Change{}, api.Trial{}, []int{404, 409, 422}},
+	{"POST undo", access.Apply, netcfgd, "Try the configuration before the last change", api.Undo{}, api.Trial{}, []int{404, 409, 422}},
+	{"GET pending", access.Read, netcfgd, "The change that is not confirmed yet, and what became of the last one", nil, api.Trials{}, nil},
+	{"POST confirm", access.Apply, netcfgd, "Keep the change that is pending: its author, over a connection that began after it", api.Confirm{}, api.Confirmed{}, []int{409, 425}},
+	{"POST cancel", access.Apply, netcfgd, "Undo the change that is pending", api.Cancel{}, api.Outcome{}, []int{409}},
 
 	{"GET secrets", access.Admin, netcfgd, "The secrets there are, without their values, and who can read their file", nil, api.Secrets{}, nil},
 	{"PUT secrets/{name}", access.Admin, netcfgd, "Set a secret that there is none of yet", api.NewSecret{}, api.Done{}, []int{422}},

@@ -53,6 +53,7 @@ var meanings = map[int]string{
 	413: "It is too large",
 	421: "The box does not go by the name in the address",
 	422: "What was sent was understood, and is refused",
+	425: "It is too early for that: try again in a moment",
 	429: "There were too many wrong attempts: wait",
 	500: "Something on the box went wrong",
 	503: "The part of the box that knows does not answer: try again",

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 )
 
@@ -52,6 +53,7 @@ func (s *server) newServer(h http.Handler) *http.Server {
 	only1.SetHTTP1(true) // one protocol is enough for a handful of people, and one parser
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       api.ConnContext,
 		Protocols:         only1,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -68,7 +67,7 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 			return
 		}
 		ctx := context.WithValue(r.Context(), tokenKey{}, t)
-		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, originKey{}, origin(r))))
+		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, originKey{}, origin(r, t))))
 	})
 }
 
@@ -79,61 +78,6 @@ func bearer(r *http.Request) string {
 		return ""
 	}
 	return strings.TrimSpace(secret)
-}
-
-type originKey struct{}
-
-// originOf returns where a request that was let in comes from.
-func originOf(ctx context.Context) api.Origin {
-	o, _ := ctx.Value(originKey{}).(api.Origin)
-	return o
-}
-
-// origin is the address at the other end of the connection. Nothing stands between:
-// what a client says of a proxy does not count.
-func origin(r *http.Request) api.Origin {
-	at, _ := netip.ParseAddrPort(r.RemoteAddr) // the server has written it
-	return api.Origin{Address: at.Addr().Unmap()}
-}
-
-// byToken is netcfgd for those who come with a token: changes are theirs and come from
-// where they are, whatever they say.
-type byToken struct{ api.Backend }
-
-// Plan implements [api.Backend].
-func (b byToken) Plan(ctx context.Context, p api.Proposal) (*api.Plan, error) {
-	p.Origin = originOf(ctx)
-	return b.Backend.Plan(ctx, p)
-}
-
-// Apply implements [api.Backend].
-func (b byToken) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
-	c.Author, c.Origin = tokenOf(ctx).Name, originOf(ctx)
-	return b.Backend.Apply(ctx, c)
-}
-
-// SetSecret implements [api.Vault].
-func (b byToken) SetSecret(ctx context.Context, name string, v api.NewSecret) (*api.Done, error) {
-	v.Author = tokenOf(ctx).Name
-	return b.Backend.SetSecret(ctx, name, v)
-}
-
-// RotateSecret implements [api.Vault].
-func (b byToken) RotateSecret(ctx context.Context, name string, v api.NewSecret) (*api.Done, error) {
-	v.Author = tokenOf(ctx).Name
-	return b.Backend.RotateSecret(ctx, name, v)
-}
-
-// AddRecipient implements [api.Vault].
-func (b byToken) AddRecipient(ctx context.Context, r api.NewRecipient) (*api.Recipient, error) {
-	r.Author = tokenOf(ctx).Name
-	return b.Backend.AddRecipient(ctx, r)
-}
-
-// Undo implements [api.Backend].
-func (b byToken) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
-	u.Author, u.Origin = tokenOf(ctx).Name, originOf(ctx)
-	return b.Backend.Undo(ctx, u)
 }
 
 // maxBody bounds the requests that are read here, in bytes.
@@ -156,6 +100,7 @@ func read[T any](w http.ResponseWriter, r *http.Request) (T, bool) {
 type failure struct {
 	Error   string       `json:"error"`             // why, in words; "" with refused
 	Refused *api.Refused `json:"refused,omitempty"` // what is wrong with a configuration
+	Pending *api.Pending `json:"pending,omitempty"` // the change that is in the way
 }
 
 func fail(w http.ResponseWriter, status int, why string) { reply(w, status, failure{Error: why}) }

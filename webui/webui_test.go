@@ -83,11 +83,11 @@ func (b backend) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 	return &api.Plan{Path: &impact.Path{Address: p.Origin.Address}}, nil
 }
 
-func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) {
+func (b backend) Apply(_ context.Context, c api.Change) (*api.Trial, error) {
 	b.box.mu.Lock()
 	defer b.box.mu.Unlock()
 	b.box.changes = append(b.box.changes, c)
-	return &api.Plan{}, nil
+	return &api.Trial{}, nil
 }
 
 func (b backend) SetSecret(_ context.Context, _ string, v api.NewSecret) (*api.Done, error) {
@@ -95,9 +95,21 @@ func (b backend) SetSecret(_ context.Context, _ string, v api.NewSecret) (*api.D
 	return &api.Done{}, nil
 }
 
-func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
-	return b.Apply(ctx, api.Change{Author: u.Author, Why: "undo", Origin: u.Origin})
+func (b backend) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
+	return b.Apply(ctx, api.Change{Author: u.Author, Via: u.Via, Why: "undo", Terms: u.Terms})
 }
+
+func (b backend) Confirm(ctx context.Context, c api.Confirm) (*api.Confirmed, error) {
+	_, err := b.Apply(ctx, api.Change{Why: "confirm", Terms: api.Terms{Origin: c.Origin}})
+	return new(api.Confirmed), err
+}
+
+func (b backend) Cancel(ctx context.Context, c api.Cancel) (*api.Outcome, error) {
+	_, err := b.Apply(ctx, api.Change{Author: c.Author, Why: "cancel", Terms: api.Terms{Origin: c.Origin}})
+	return new(api.Outcome), err
+}
+
+func (b backend) Pending(context.Context) (*api.Trials, error) { return new(api.Trials), nil }
 
 // newBox makes the directories and a netcfgd. It starts nothing else.
 func newBox(t *testing.T) *box {
@@ -481,32 +493,48 @@ func TestTokenGivesWhatItsScopesSay(t *testing.T) {
 func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
-	elsewhere := api.Origin{Address: netip.MustParseAddr("192.0.2.1")}
-	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Why: "because", Origin: elsewhere}
+	lie := api.Terms{Origin: api.Origin{Identity: "somebody else", Connected: 1 << 62}}
+	c := api.Change{File: api.File{Name: "home.yaml", Data: []byte("x")}, Author: "somebody else", Via: api.ViaConsole, Why: "because", Terms: lie}
 	box := remote.New(b.claimed())
-	p, err := box.Plan(t.Context(), api.Proposal{File: c.File, Origin: elsewhere})
+	p, err := box.Plan(t.Context(), api.Proposal{File: c.File, Origin: lie.Origin})
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := p.Path.Address
-	if !here.IsLoopback() {
+	if here := p.Path.Address; !here.IsLoopback() {
 		t.Errorf("the plan was made for an author at %s", here)
 	}
+	before := api.Uptime()
 	if _, err := box.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := box.Undo(t.Context(), api.Undo{Author: "somebody else", Origin: elsewhere}); err != nil {
+	if _, err := box.Undo(t.Context(), api.Undo{Author: "somebody else", Via: api.ViaCLI, Terms: lie}); err != nil {
 		t.Fatal(err)
 	}
-	c.Author, c.Origin.Address = "alex", here
-	if diff := cmp.Diff([]api.Change{c, {Author: "alex", Why: "undo", Origin: c.Origin}}, b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if _, err := box.Client.Confirm(t.Context(), api.Confirm{Origin: lie.Origin}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := box.Cancel(t.Context(), api.Cancel{Author: "somebody else", Origin: lie.Origin}); err != nil {
+		t.Fatal(err)
+	}
+	after := api.Uptime()
+	for i := range b.changes {
+		at := &b.changes[i].Origin.Connected
+		if *at < before || *at > after {
+			t.Errorf("call %d came over a connection of %s, not between %s and %s", i, *at, before, after)
+		}
+		before, *at = *at, 0
+	}
+	origin := api.Terms{Origin: api.Origin{Identity: "alex", Address: netip.MustParseAddr("127.0.0.1")}}
+	c.Author, c.Via, c.Terms = "alex", api.ViaAPI, origin
+	want := []api.Change{c, {Author: "alex", Via: api.ViaCLI, Why: "undo", Terms: origin}, {Why: "confirm", Terms: origin}, {Author: "alex", Why: "cancel", Terms: origin}}
+	if diff := cmp.Diff(want, b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("changes differ (-want +got):\n%s", diff)
 	}
 	if _, err := box.SetSecret(t.Context(), "account", api.NewSecret{Value: "x", Author: "somebody else"}); err != nil || b.secretBy != "alex" {
 		t.Errorf("a secret was set by %q, %v", b.secretBy, err)
 	}
 	c.AcceptLockout = true // is for whoever sits at the box
-	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != 2 {
+	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != len(want) {
 		t.Errorf("somebody in the network may lock everybody out: %v", err)
 	}
 }

@@ -65,59 +65,6 @@ func (a *app) profile(ctx context.Context) (*remote.Profile, error) {
 	return p, all.Save(p)
 }
 
-// changeThere makes a change on another box, after which it has cfg (nil: not known) in
-// force, and says what came of it.
-func (a *app) changeThere(ctx context.Context, box *remote.Profile, cfg *model.Config, what string, change remote.Change) error {
-	done, err := a.carryOut(ctx, box, cfg, change)
-	if err != nil {
-		return err
-	}
-	if done.Plan == nil && !a.json {
-		fmt.Fprintf(a.out, "%s is in force; the box's report got lost with its old address\n", what)
-	} else if done.Plan == nil {
-		fmt.Fprintln(a.out, "null")
-	} else if err := a.printDone(done.Plan, what); err != nil {
-		return err
-	}
-	if !a.json {
-		a.printMoved(box, cfg, done)
-	}
-	return nil
-}
-
-// carryOut makes a change on another box, and remembers where that is then.
-func (a *app) carryOut(ctx context.Context, box *remote.Profile, cfg *model.Config, change remote.Change) (*remote.Done, error) {
-	all, err := remote.Open()
-	if err != nil {
-		return nil, err
-	}
-	before := box.URL
-	done, err := box.Follow(ctx, adminURLs(cfg), change)
-	if box.URL != before || len(box.Also) > 0 {
-		err = errors.Join(err, all.Save(box))
-	}
-	switch {
-	case errors.Is(err, remote.ErrLost):
-		return nil, &remote.Error{Msg: err.Error(), Hint: "connect this machine to " + places(cfg) + ", then see: bulkhead --box " + box.Name + " show", Err: err}
-	case ctx.Err() != nil:
-		return nil, errInterrupted
-	case err != nil:
-		return nil, err
-	}
-	return done, nil
-}
-
-// printMoved says where a box is that has moved.
-func (a *app) printMoved(box *remote.Profile, cfg *model.Config, done *remote.Done) {
-	switch {
-	case !done.Moved:
-	case done.Found:
-		fmt.Fprintf(a.out, "The box is at %s now, and answers there.\n", box.URL)
-	default:
-		fmt.Fprintf(a.out, "The box has moved. Connect this machine to %s\nand get an address there; then: bulkhead --box %s show\n", places(cfg), box.Name)
-	}
-}
-
 // configOf returns what a file says, or nil: one with problems is for the box to
 // refuse, which may be newer than this program.
 func (a *app) configOf(f api.File) *model.Config {

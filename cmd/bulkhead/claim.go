@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,10 +19,14 @@ import (
 	"bulkhead/webui/remote"
 )
 
+// firstWindow is how long a first configuration waits: a cable may have to be moved.
+const firstWindow = 10 * time.Minute
+
 // claim is the command's flags.
 type claim struct {
 	code, name, fingerprint string
 	yes, noKey              bool
+	window                  time.Duration
 }
 
 func (a *app) claimCommand() *cobra.Command {
@@ -38,9 +42,10 @@ The box's key is remembered with the token: bulkhead talks to nothing else that
 claims to be the box. The key that signs images is made on first use, and the box is
 told to trust it.
 
-With FILE, the plan is shown, and put into force once you agree. The box usually moves
-to another address by that; the last lines say where to. A FILE of "-" is standard
-input.
+With FILE, the plan is shown, and FILE is tried once you agree. The box usually moves
+to another address by that, and perhaps to another port: you have --window to follow
+it there with this workstation, which confirms FILE as soon as it reaches the box. If
+it does not, the box is as new again, but stays yours. A FILE of "-" is standard input.
 
 ` + exitHelp,
 		Example: `  bulkhead claim 192.168.77.1 home.yaml
@@ -62,7 +67,8 @@ input.
 	cmd.Flags().StringVar(&c.name, "name", "", "`name` by which this workstation knows the box; default: the box's own")
 	cmd.Flags().StringVar(&c.fingerprint, "fingerprint", "", "refuse a box with another `fingerprint` than this one")
 	cmd.Flags().BoolVar(&c.noKey, "no-key", false, "do not tell the box to trust the key that signs your images")
-	cmd.Flags().BoolVar(&c.yes, "yes", false, "put FILE into force without asking")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "try FILE without asking")
+	cmd.Flags().DurationVar(&c.window, "window", firstWindow, "how long the box waits for this workstation to follow it, at most 30m")
 	return cmd
 }
 
@@ -120,7 +126,7 @@ func (a *app) claim(ctx context.Context, c claim, address string, files []string
 	if len(files) == 0 {
 		return a.done(p)
 	}
-	return a.first(ctx, p, file, c.yes, in)
+	return a.first(ctx, p, file, c, in)
 }
 
 // look says who answers, before anything is told to it.
@@ -233,9 +239,14 @@ func (a *app) done(p *remote.Profile) error {
 	return nil
 }
 
-// first gives a box its first configuration, or another one.
-func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, yes bool, in *bufio.Reader) error {
-	plan, err := remote.New(p).Plan(ctx, api.Proposal{File: f})
+// first gives a box its first configuration, or another one. That this workstation
+// reaches the box afterwards is all the confirmation it takes: the plan was agreed to.
+func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, c claim, in *bufio.Reader) error {
+	s, err := siteOf(p)
+	if err != nil {
+		return err
+	}
+	plan, err := s.client().Plan(ctx, api.Proposal{File: f})
 	if err != nil {
 		return err
 	}
@@ -243,7 +254,7 @@ func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, yes bool
 	if !a.json {
 		a.printPlan(plan)
 	}
-	if !yes {
+	if !c.yes {
 		if !a.asks || f.Name == "-" {
 			return fmt.Errorf("%w: nobody is there to agree to the plan: use --yes, or later: %s", errUsage, later)
 		}
@@ -256,21 +267,19 @@ func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, yes bool
 		}
 	}
 	cfg := a.configOf(f)
-	if next := adminURLs(cfg); !a.json && !slices.Contains(next, p.URL) {
-		fmt.Fprintf(a.out, "The box moves to %s; looking for it there may take a moment.\n", strings.Join(next, ", "))
-	}
-	c := api.Change{File: f, Why: "when the box was claimed"}
-	done, err := a.carryOut(ctx, p, cfg, func(ctx context.Context, box *remote.Client) (*api.Plan, error) { return box.Apply(ctx, c) })
+	change := api.Change{File: f, Via: api.ViaCLI, Why: "when the box was claimed"}
+	_, err = a.attempt(ctx, s, in, proposal{
+		what: f.Name, cfg: cfg, terms: terms{window: c.window, yes: true}, shown: true,
+		start: func(ctx context.Context, box *api.Client, t api.Terms) (*api.Trial, error) {
+			change.Terms = t
+			return box.Apply(ctx, change)
+		},
+	})
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.done(p)
+	if !a.json {
+		fmt.Fprintf(a.out, "%s is confirmed\nThe box is at %s now, and answers there.\n", f.Name, p.URL)
 	}
-	fmt.Fprintf(a.out, "%s is in force\n", f.Name)
-	a.printMoved(p, cfg, done)
-	if done.Found {
-		return a.done(p)
-	}
-	return nil
+	return a.done(p)
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/webui"
 	"bulkhead/webui/access"
@@ -164,7 +165,7 @@ func (b *newBox) until(what string, ok func() bool) {
 func (b *newBox) cli(args ...string) (string, int) {
 	b.t.Helper()
 	cmd := exec.Command(filepath.Join(b.bin, "bulkhead"), args...)
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(b.dir, "desk"), "NO_COLOR=1")
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(b.dir, "desk"), "XDG_RUNTIME_DIR=", "NO_COLOR=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	nstest.Run(b.t, b.desk, func() { _ = cmd.Run() }) // the code says it
@@ -225,8 +226,11 @@ func TestNewBoxIsClaimedAndMovesToItsFirstConfiguration(t *testing.T) {
 	if code == 0 || !strings.Contains(out, "there is no claim code") {
 		t.Errorf("a second claim: exit %d\n%s", code, out)
 	}
-	if out, code = b.cli("--box", name, "apply", file); code != 0 || !strings.Contains(out, "is in force") {
+	if out, code = b.cli("--box", name, "apply", file); code != 0 || !strings.Contains(out, "is in force on trial") {
 		t.Errorf("apply: exit %d\n%s", code, out)
+	}
+	if out, code = b.cli("--box", name, "confirm"); code != 0 || !strings.Contains(out, "Confirmed") {
+		t.Errorf("confirm: exit %d\n%s", code, out)
 	}
 	nstest.Exec(t, b.gadgets, "ip", "link", "set", "eth0", "up")
 	nstest.Exec(t, b.gadgets, "ip", "route", "replace", "default", "via", "192.168.40.1")
@@ -269,24 +273,43 @@ func (b *newBox) checkRights() {
 	}
 }
 
-func TestOwnerWhoLosesTheBoxIsToldWhereItIs(t *testing.T) {
-	t.Parallel()
-	b := unpack(t)
-	var state access.State
+// claimFrom77 runs claim with the file at a desk that is in the first network only.
+func (b *newBox) claimFrom77(code, window string) (out string, exit int) {
+	nstest.Exec(b.t, b.desk, "ip", "addr", "del", "192.168.10.99/24", "dev", "eth0")
+	return b.cli("claim", "192.168.77.1", "--name", "gate", "--code", code, "--window", window, "--yes", filepath.Join(b.dir, "home.yaml"))
+}
+
+// waiting waits until the box waits for its owner.
+func (b *newBox) waiting() (state access.State) {
+	b.t.Helper()
 	b.until("the box waits for its owner", func() bool {
 		var err error
 		state, err = b.console("GET")
 		return err == nil && b.dial(b.desk, "192.168.77.1:443") == nil
 	})
-	// The desk is in the first network only.
-	nstest.Exec(t, b.desk, "ip", "addr", "del", "192.168.10.99/24", "dev", "eth0")
-	file := filepath.Join(b.dir, "home.yaml")
-	out, code := b.cli("claim", "192.168.77.1", "--name", "gate", "--code", state.Code, "--yes", file)
-	if !strings.Contains(out, "zone management (port lan, the box is 192.168.10.1)") || !strings.Contains(out, "bulkhead --box gate show") {
+	return state
+}
+
+func TestOwnerFollowsTheBoxToItsFirstConfiguration(t *testing.T) {
+	t.Parallel()
+	b := unpack(t)
+	state := b.waiting()
+	client := api.NewClient(filepath.Join(b.dir, "run", api.SocketFile))
+	go func() {
+		for t.Context().Err() == nil {
+			if s, err := client.Status(t.Context()); err == nil && s.Pending != nil && s.Pending.Phase == api.Waiting {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		nstest.Exec(t, b.desk, "ip", "addr", "add", "192.168.10.99/24", "dev", "eth0") // the cable is moved
+	}()
+	out, code := b.claimFrom77(state.Code, "1m")
+	if code != 0 || !strings.Contains(out, "You have 1m0s to follow it: this machine must be in zone management (port lan, the box is 192.168.10.1)") ||
+		!strings.Contains(out, "home.yaml is confirmed") {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
-	nstest.Exec(t, b.desk, "ip", "addr", "add", "192.168.10.99/24", "dev", "eth0")
-	if out, code = b.cli("--box", "gate", "show"); code != 0 || !strings.Contains(out, "gw is running") {
+	if out, code = b.cli("--box", "gate", "show"); code != 0 || !strings.Contains(out, "gw is running") || strings.Contains(out, "pending") {
 		t.Errorf("show: exit %d\n%s", code, out)
 	}
 	// It is remembered.
@@ -300,5 +323,25 @@ func TestOwnerWhoLosesTheBoxIsToldWhereItIs(t *testing.T) {
 	}
 	if !slices.Contains(strings.Split(b.log.String(), " "), "fingerprint="+state.Fingerprint.String()) {
 		t.Error("the log does not say the fingerprint")
+	}
+}
+
+func TestBoxThatItsOwnerDoesNotFollowComesBackAsTheirs(t *testing.T) {
+	t.Parallel()
+	b := unpack(t)
+	out, code := b.claimFrom77(b.waiting().Code, "10s")
+	if code != 1 || !strings.Contains(out, "it was undone: nobody confirmed it in time") {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	if out, code = b.cli("--box", "gate", "show"); code != 0 || !strings.Contains(out, "is in SETUP") || !strings.Contains(out, "nobody confirmed it in time") {
+		t.Errorf("show: exit %d\n%s", code, out)
+	}
+	if s := b.waiting(); !s.Claimed {
+		t.Error("the claim is gone with the configuration")
+	}
+	nstest.Exec(t, b.desk, "ip", "addr", "add", "192.168.10.99/24", "dev", "eth0")
+	file := filepath.Join(b.dir, "home.yaml")
+	if out, code = b.cli("--box", "gate", "apply", "--yes", file); code != 0 || !strings.Contains(out, "The box is at https://192.168.10.1 now, and answers there.") {
+		t.Errorf("apply: exit %d\n%s", code, out)
 	}
 }

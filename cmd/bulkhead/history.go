@@ -3,65 +3,58 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
-	"bulkhead/webui/remote"
 )
 
 func (a *app) undoCommand() *cobra.Command {
-	var u api.Undo
+	u := api.Undo{Via: api.ViaCLI}
+	var t terms
 	cmd := &cobra.Command{
 		Use:   "undo",
 		Short: "Go back to the configuration before the last change",
 		Long: `Put the configuration that was in force before the last change into force again.
 It becomes a change of its own in the history: undoing that as well brings the last
-one back.
+one back. A change that is still pending is undone with "bulkhead cancel".
+
+` + trialHelp + `
 
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			return a.undo(ctx, u)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.undo(cmd.Context(), u, t) },
 	}
 	cmd.Flags().StringVar(&u.Author, "author", author(), "who wants it, for the history; with --box it is who claimed the box")
+	t.flags(cmd)
 	return cmd
 }
 
-func (a *app) undo(ctx context.Context, u api.Undo) error {
-	const what = "the configuration before the last change"
-	if a.box == "" {
-		p, err := api.NewClient(a.socket).Undo(ctx, u)
-		switch {
-		case ctx.Err() != nil:
-			return errInterrupted
-		case err != nil:
+func (a *app) undo(ctx context.Context, u api.Undo, t terms) error {
+	s, err := a.site(ctx)
+	if err != nil {
+		return err
+	}
+	var cfg *model.Config // only to find a box that has moved
+	if s.box != nil {
+		if cfg, err = a.before(ctx, s.client()); err != nil {
 			return err
 		}
-		return a.printDone(p, what)
 	}
-	box, err := a.profile(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := a.before(ctx, remote.New(box))
-	if err != nil {
-		return err
-	}
-	return a.changeThere(ctx, box, cfg, what, func(ctx context.Context, box *remote.Client) (*api.Plan, error) { return box.Undo(ctx, u) })
+	return a.try(ctx, s, a.reader(), proposal{
+		what: "the configuration before the last change", cfg: cfg, terms: t,
+		start: func(ctx context.Context, box *api.Client, t api.Terms) (*api.Trial, error) {
+			u.Terms = t
+			return box.Undo(ctx, u)
+		},
+	})
 }
 
 // before returns the configuration before the last change, which says where the box
 // is under it; nil if there is none, which is for the box to say.
-func (a *app) before(ctx context.Context, box *remote.Client) (*model.Config, error) {
+func (a *app) before(ctx context.Context, box *api.Client) (*model.Config, error) {
 	history, err := box.History(ctx)
 	if err != nil || len(history) < 2 {
 		return nil, err
@@ -133,7 +126,7 @@ func (a *app) printHistory(history []api.Entry) error {
 	full := table{header: []string{"NUMBER", "TIME", "AUTHOR", "VIA", "FILE", "WHY"}}
 	narrow := table{header: []string{"NUMBER", "TIME", "AUTHOR", "VIA"}}
 	for _, e := range history {
-		row := []string{strconv.Itoa(e.Number), a.when(e.Time), orDash(e.Author), orDash(e.Via)}
+		row := []string{strconv.Itoa(e.Number), a.when(e.Time), orDash(e.Author), orDash(string(e.Via))}
 		full.rows = append(full.rows, append(row[:len(row):len(row)], orDash(e.Name), orDash(e.Why)))
 		narrow.rows = append(narrow.rows, row)
 		narrow.below = append(narrow.below, below(e.Why, prefixed("file", e.Name)))

@@ -74,6 +74,6 @@ func (a *app) export(ctx context.Context, c *api.Client, dir string) error {
 
 func commitOf(e *api.Entry) gitrepo.Commit {
 	return txn.Entry{Number: e.Number, Parent: e.Parent, Change: txn.Change{
-		Time: e.Time, Author: e.Author, Why: e.Why, Via: e.Via, Name: e.Name, Config: e.Data, Reach: e.Reach, MoreReach: e.MoreReach,
+		Time: e.Time, Author: e.Author, Why: e.Why, Via: string(e.Via), Name: e.Name, Config: e.Data, Reach: e.Reach, MoreReach: e.MoreReach,
 	}}.Commit()
 }

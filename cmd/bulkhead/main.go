@@ -115,17 +115,20 @@ func (a *app) report(err error) int {
 		return exitProblem
 	}
 	fmt.Fprintf(a.err, "bulkhead: %v\n", err)
-	switch {
-	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, api.ErrSecret), errors.Is(err, flash.ErrRefused):
-		return exitProblem
-	}
 	if e, ok := errors.AsType[*remote.Error](err); ok && e.Hint != "" {
 		fmt.Fprintf(a.err, "\thint: %s\n", e.Hint)
 	} else if errors.Is(err, api.ErrUnreachable) {
 		fmt.Fprintf(a.err, "\thint: netcfgd may not be running on this machine, or you are not root; --box names a box to ask instead\n")
 	}
-	if errors.Is(err, errUsage) {
+	switch {
+	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, api.ErrSecret), errors.Is(err, flash.ErrRefused),
+		errors.Is(err, api.ErrDenied), errors.Is(err, api.ErrTooEarly), errors.Is(err, errNotKept), errors.Is(err, remote.ErrUndone):
+		return exitProblem
+	}
+	if _, busy := errors.AsType[*api.Busy](err); busy {
+		return exitProblem
 	}
 	return exitSystem
 }
@@ -161,7 +164,7 @@ talks to the gateway it runs on.
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.checkCommand(), a.planCommand(), a.applyCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
+		a.checkCommand(), a.planCommand(), a.applyCommand(), a.confirmCommand(), a.cancelCommand(), a.undoCommand(), a.historyCommand(), a.whyCommand(), a.testCommand(), a.showCommand(),
 		a.claimCommand(), a.tokenCommand(), a.pushCommand(), a.keysCommand(), a.secretCommand(), a.imageCommand(),
 		newLabCommand(),
 	)

@@ -27,6 +27,7 @@ import (
 	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/netcfg/txn"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -54,9 +55,11 @@ func TestGolden(t *testing.T) {
 		"$SOCKET":  serve(t, &backend{status: running}),
 		"$CLOSED":  serve(t, &backend{status: closed}),
 		"$BUSY":    serve(t, busy{&backend{status: running}}),
+		"$PENDING": serve(t, &backend{status: pending}),
 		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no box was ever claimed
+	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Chdir("../..")
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { golden(t, file, vars) })
@@ -173,6 +176,7 @@ type backend struct {
 	vault
 	status  api.Status
 	missing []string
+	token   string // of the change that is pending; "": none is
 }
 
 var running = api.Status{
@@ -190,6 +194,17 @@ var running = api.Status{
 	Overdue: []string{"dyndns"},
 	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
 	Applied: true, Untaken: []string{"dnsd"},
+}
+
+// pending is a box on which somebody tries something, after something else was undone.
+var pending = api.Status{
+	Name: "gw", Timezone: "Europe/Berlin", Mode: api.Running, Now: today, Confirmed: running.Confirmed, NoUplink: true,
+	Pending: &api.Pending{
+		ID: "0123456789ab", Phase: api.Waiting, Author: "alex", Via: api.ViaUI, Why: "films", Name: "home.yaml",
+		Since: today.Add(-time.Minute), Deadline: today.Add(time.Minute), Left: api.Window(time.Minute), Steps: 1,
+	},
+	Last: &api.Outcome{ID: "ba9876543210", Author: "kim", Via: api.ViaCLI, Why: "guests", Time: today.Add(-time.Hour), End: api.EndFailed,
+		Detail: "dhcpd did not take the new configuration within 10s"},
 }
 
 var closed = api.Status{
@@ -274,7 +289,7 @@ func (b *backend) Plan(_ context.Context, f api.Proposal) (*api.Plan, error) {
 	}, nil
 }
 
-func (b *backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
+func (b *backend) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
 	if b.status.Mode == api.Closed {
 		return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
 	}
@@ -282,7 +297,7 @@ func (b *backend) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.Apply(ctx, api.Change{File: api.File{Name: "small.yaml", Data: data}, Author: u.Author, Why: "guests"})
+	return b.Apply(ctx, api.Change{File: api.File{Name: "small.yaml", Data: data}, Author: u.Author, Via: u.Via, Why: "guests", Terms: u.Terms})
 }
 
 func (b *backend) History(context.Context) ([]api.Entry, error) {
@@ -320,11 +335,42 @@ func (b *backend) Diff(ctx context.Context, from, to int) (*api.Diff, error) {
 	return d, nil
 }
 
-func (b *backend) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
-	if c.Author != "kim" || c.Why != "guests" {
-		return nil, fmt.Errorf("author is %q, why is %q", c.Author, c.Why)
+func (b *backend) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {
+	if c.Author != "kim" || c.Why != "guests" || c.Via != api.ViaCLI {
+		return nil, fmt.Errorf("author is %q, why is %q, via is %q", c.Author, c.Why, c.Via)
 	}
-	return b.Plan(ctx, api.Proposal{File: c.File})
+	if b.status.Pending != nil {
+		return nil, &api.Busy{Pending: *b.status.Pending}
+	}
+	p, err := b.Plan(ctx, api.Proposal{File: c.File})
+	if err != nil {
+		return nil, err
+	}
+	b.token = c.Token
+	return &api.Trial{Token: c.Token, Plan: p, Pending: api.Pending{
+		ID: "0123456789ab", Phase: api.Waiting, Author: c.Author, Via: c.Via, Why: c.Why, Name: c.File.Name, Since: today,
+		Deadline: today.Add(2 * time.Minute), Left: api.Window(2 * time.Minute), Steps: len(p.Steps), Reach: p.Reach,
+	}}, nil
+}
+
+func (b *backend) Pending(context.Context) (*api.Trials, error) {
+	return &api.Trials{Pending: b.status.Pending, Last: b.status.Last}, nil
+}
+
+func (b *backend) Confirm(_ context.Context, c api.Confirm) (*api.Confirmed, error) {
+	if c.Token != b.token || c.Token == "" {
+		return nil, api.Tell(api.ErrDenied, txn.ErrToken)
+	}
+	b.token = ""
+	return running.Confirmed, nil
+}
+
+func (b *backend) Cancel(context.Context, api.Cancel) (*api.Outcome, error) {
+	if b.token == "" {
+		return nil, api.Tell(api.ErrNothing, txn.ErrNone)
+	}
+	b.token = ""
+	return &api.Outcome{ID: "0123456789ab", Author: "kim", Via: api.ViaCLI, Time: today, End: api.EndCanceled, By: "kim"}, nil
 }
 
 func TestColoursAreForTerminalsOnly(t *testing.T) {

@@ -55,12 +55,13 @@ func (b busy) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 	return api.PlanOf(before.Policy, c, plan.Make(before.State, after.State), problems.Warnings()), nil
 }
 
-func (b busy) Apply(ctx context.Context, c api.Change) (*api.Plan, error) {
+func (b busy) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {
 	p, err := b.Plan(ctx, api.Proposal{File: c.File})
 	if err == nil && p.Lockout != "" && !c.AcceptLockout {
 		return nil, &api.Refused{Lockout: p.Lockout}
 	}
-	return p, err
+	b.token = c.Token
+	return &api.Trial{Token: c.Token, Plan: p, Pending: api.Pending{Deadline: today.Add(time.Minute), Left: api.Window(time.Minute)}}, err
 }
 
 // leases are 14 of iot, the youngest of which is four hours old.
@@ -98,6 +99,8 @@ func (b busy) ends(before *compile.Result) []impact.Conn {
 
 func TestALockoutIsTypedOut(t *testing.T) {
 	socket := serve(t, busy{&backend{status: running}})
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Chdir("../..")
 	data, err := os.ReadFile("configs/zero-trust.yaml")
 	if err != nil {
@@ -113,9 +116,10 @@ func TestALockoutIsTypedOut(t *testing.T) {
 		code int
 		says string
 	}{
-		"lock me out\n": {0, "is in force"},
-		"yes\n":         {exitSystem, "nothing was changed"},
-		"":              {exitSystem, "no answer"},
+		"lock me out\ny\n": {0, "is confirmed"},
+		"lock me out\n":    {exitProblem, "the change was undone"},
+		"yes\n":            {exitSystem, "nothing was changed"},
+		"":                 {exitSystem, "no answer"},
 	} {
 		var out bytes.Buffer
 		a := &app{in: strings.NewReader(answer), out: &out, err: &out, asks: true, now: func() time.Time { return today }, location: time.UTC}

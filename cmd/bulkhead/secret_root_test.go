@@ -106,7 +106,7 @@ func TestPlantedSecretsLeakNowhere(t *testing.T) {
 	said = append(said,
 		b.typed(plants[0]+"\n", "--box", "gw", "secret", "set", "account"),
 		b.typed(plants[2]+"\n", "--box", "gw", "secret", "set", "spare"),
-		b.typed("", "--box", "gw", "apply", named),
+		b.typed("", "--box", "gw", "apply", "--yes", named),
 		b.typed(plants[1]+"\n", "--box", "gw", "secret", "rotate", "account"))
 	told := filepath.Join(b.dir, "run/dnsd/config.json")
 	b.until("dnsd is told the new value", func() bool {

@@ -83,6 +83,12 @@ func times(v any) []*time.Time {
 		if v.Next != nil {
 			list = append(list, v.Next)
 		}
+		if v.Pending != nil {
+			list = append(list, &v.Pending.Since, &v.Pending.Deadline)
+		}
+		if v.Last != nil {
+			list = append(list, &v.Last.Time)
+		}
 		if v.Repaired != nil {
 			list = append(list, &v.Repaired.Time)
 		}
@@ -98,6 +104,8 @@ func times(v any) []*time.Time {
 		for i := range v {
 			list = append(list, &v[i].Added)
 		}
+	case *api.Outcome:
+		list = append(list, &v.Time)
 	case *api.Rules:
 		for i := range v.Rules {
 			list = append(list, &v.Rules[i].Until)
@@ -160,6 +168,12 @@ func (a *app) printStatus(s *api.Status) error {
 	if c := s.Confirmed; c != nil {
 		line("configuration", "number %d of %s%s", c.Number, a.when(c.Time), by(c))
 	}
+	if p := s.Pending; p != nil {
+		line("pending", "%s", a.paint(yellow, fmt.Sprintf("a change by %s (%s), undone at %s, in %s, unless they confirm it", orDash(p.Author), p.Via, a.when(p.Deadline), p.Left)))
+	}
+	if o := s.Last; o != nil && o.End != api.EndConfirmed {
+		line("last change", "by %s (%s) at %s: %s", orDash(o.Author), o.Via, a.when(o.Time), o)
+	}
 	switch u := s.Uplink; {
 	case s.NoUplink:
 		line("uplink", "no uplink in the configuration")
@@ -208,7 +222,7 @@ func by(c *api.Confirmed) string {
 		s += " by " + c.Author
 	}
 	if c.Via != "" {
-		s += " (" + c.Via + ")"
+		s += " (" + string(c.Via) + ")"
 	}
 	if c.Why != "" {
 		s += ": " + c.Why

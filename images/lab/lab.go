@@ -231,10 +231,10 @@ func (l *Lab) awaitAddresses(ctx context.Context, p *Printer) error {
 	return nil
 }
 
-// Apply puts a configuration in force and makes it the lab's.
+// Apply puts a configuration in force, confirms it, and makes it the lab's.
 func (l *Lab) Apply(ctx context.Context, f api.File, why string) error {
 	for {
-		_, err := l.API.Apply(ctx, api.Change{File: f, Author: "lab", Why: why})
+		_, err := api.Keep(ctx, l.API, api.Change{File: f, Author: "lab", Why: why})
 		switch {
 		case err == nil:
 			return l.parse(f)

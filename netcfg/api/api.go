@@ -27,8 +27,8 @@ const MaxFile = 4 << 20
 
 // Backend answers the questions that come over the socket. Its methods are called
 // concurrently. They return a [*Refused] for a configuration that cannot be used,
-// an error wrapping [ErrUnknown] for names that mean nothing, and any other error
-// for what went wrong on the box.
+// a [*Busy] while another change is pending, an error wrapping [ErrUnknown] for names
+// that mean nothing, and any other error for what went wrong on the box.
 type Backend interface {
 	Status(context.Context) (*Status, error)
 	Zones(context.Context) ([]Zone, error)
@@ -38,8 +38,11 @@ type Backend interface {
 	Drift(context.Context) ([]Drift, error) // newest first
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
 	Plan(context.Context, Proposal) (*Plan, error)
-	Apply(context.Context, Change) (*Plan, error)
-	Undo(context.Context, Undo) (*Plan, error)
+	Apply(context.Context, Change) (*Trial, error)
+	Undo(context.Context, Undo) (*Trial, error)
+	Pending(context.Context) (*Trials, error)
+	Confirm(context.Context, Confirm) (*Confirmed, error)
+	Cancel(context.Context, Cancel) (*Outcome, error)
 	History(context.Context) ([]Entry, error) // newest first, without the files and what they made possible
 	Entry(ctx context.Context, number int) (*Entry, error)
 	Diff(ctx context.Context, from, to int) (*Diff, error)
@@ -50,7 +53,7 @@ var (
 	// ErrUnknown says that a name is none of the configuration's, a protocol none
 	// there is, or a change none of the history.
 	ErrUnknown = errors.New("unknown name")
-	// ErrNothing says that there is nothing to undo.
+	// ErrNothing says that there is nothing to undo, to confirm or to cancel.
 	ErrNothing = errors.New("nothing to undo")
 )
 
@@ -72,33 +75,9 @@ type File struct {
 	Data []byte `json:"data"`
 }
 
-// Origin is where a request comes from. Who passes requests on says so; what a client
-// says of itself is not taken.
-type Origin struct {
-	Address netip.Addr `json:"address,omitzero"` // of the client; zero: the box itself
-}
-
 // Proposal is a configuration file that somebody thinks of putting into force.
 type Proposal struct {
 	File
-	Origin Origin `json:"origin,omitzero"`
-}
-
-// Change is a configuration file that is to be put into force.
-type Change struct {
-	File   File   `json:"file"`
-	Author string `json:"author,omitempty"`
-	Why    string `json:"why,omitempty"`
-	Origin Origin `json:"origin,omitzero"`
-	// AcceptLockout puts the file into force although its author, or everybody, cannot
-	// reach the box afterwards. Only root on the box itself may.
-	AcceptLockout bool `json:"acceptLockout,omitempty"`
-}
-
-// Undo asks for the configuration that was in force before the last change. It comes
-// as a change of its own: undoing it as well brings the last one back.
-type Undo struct {
-	Author string `json:"author,omitempty"`
 	Origin Origin `json:"origin,omitzero"`
 }
 
@@ -121,6 +100,8 @@ type Status struct {
 	Now       time.Time    `json:"now"`              // by which rules end: never before the latest time seen
 	Started   time.Time    `json:"started"`          // netcfgd
 	Confirmed *Confirmed   `json:"confirmed,omitempty"`
+	Pending   *Pending     `json:"pending,omitempty"` // the change in force that is not confirmed, if any
+	Last      *Outcome     `json:"last,omitempty"`    // what became of the last change that was tried
 	Digest    string       `json:"digest,omitempty"`  // of the confirmed file if it is in force: SHA-256, hexadecimal
 	Applied   bool         `json:"applied"`           // the last round found the network as it should be, or made it so
 	Untaken   []string     `json:"untaken,omitempty"` // services that have not acknowledged what they were last told; perhaps they do not run
@@ -137,12 +118,13 @@ type Status struct {
 	Cut       uint64       `json:"cut"`                // connections ended because no rule allows them any more, since the start
 }
 
-// Confirmed is the change that is in force.
+// Confirmed is the change that was confirmed last: it is in force, unless another is
+// pending.
 type Confirmed struct {
 	Number int       `json:"number"`
 	Time   time.Time `json:"time"`
 	Author string    `json:"author,omitempty"`
-	Via    string    `json:"via,omitempty"` // by which way it came: cli, ui, api, console
+	Via    Via       `json:"via,omitempty"`
 	Why    string    `json:"why,omitempty"`
 }
 

@@ -27,7 +27,7 @@ import (
 type backend struct {
 	api.Backend // nil: what a test does not expect to be asked panics
 	why         func(from, to, protocol string) (*api.Why, error)
-	apply       func(api.Change) (*api.Plan, error)
+	apply       func(api.Change) (*api.Trial, error)
 }
 
 func (b backend) Status(context.Context) (*api.Status, error) {
@@ -39,7 +39,7 @@ func (b backend) Leases(context.Context) ([]svcconf.Lease, error) {
 func (b backend) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
 	return b.why(from, to, protocol)
 }
-func (b backend) Undo(_ context.Context, u api.Undo) (*api.Plan, error) {
+func (b backend) Undo(_ context.Context, u api.Undo) (*api.Trial, error) {
 	return nil, fmt.Errorf("%w: %s has no other configuration", api.ErrNothing, u.Author)
 }
 func (b backend) Entry(_ context.Context, number int) (*api.Entry, error) {
@@ -51,7 +51,7 @@ func (b backend) Diff(_ context.Context, from, to int) (*api.Diff, error) {
 	}
 	return &api.Diff{From: from, To: to, Text: "-a\n+b\n", Reach: []api.Reach{{From: "iot", To: "internet", Services: []string{"any"}}}}, nil
 }
-func (b backend) Apply(_ context.Context, c api.Change) (*api.Plan, error) { return b.apply(c) }
+func (b backend) Apply(_ context.Context, c api.Change) (*api.Trial, error) { return b.apply(c) }
 
 // serve returns a client of b and the path of its socket.
 func serve(t *testing.T, b api.Backend) (*api.Client, string) {
@@ -82,7 +82,7 @@ func TestAnswersAndErrorsArriveAsTheyWere(t *testing.T) {
 			}
 			return &api.Why{From: from, To: to, Protocol: protocol}, nil
 		},
-		apply: func(c api.Change) (*api.Plan, error) {
+		apply: func(c api.Change) (*api.Trial, error) {
 			if string(c.File.Data) != "a: \xff\n" {
 				t.Errorf("got file %q", c.File.Data)
 			}

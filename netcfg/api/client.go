@@ -89,13 +89,29 @@ func (c *Client) Plan(ctx context.Context, p Proposal) (*Plan, error) {
 }
 
 // Apply implements [Backend].
-func (c *Client) Apply(ctx context.Context, ch Change) (*Plan, error) {
-	return call[*Plan](ctx, c, "POST", "/v1/apply", ch)
+func (c *Client) Apply(ctx context.Context, ch Change) (*Trial, error) {
+	return call[*Trial](ctx, c, "POST", "/v1/apply", ch)
 }
 
 // Undo implements [Backend].
-func (c *Client) Undo(ctx context.Context, u Undo) (*Plan, error) {
-	return call[*Plan](ctx, c, "POST", "/v1/undo", u)
+func (c *Client) Undo(ctx context.Context, u Undo) (*Trial, error) {
+	return call[*Trial](ctx, c, "POST", "/v1/undo", u)
+}
+
+// Pending implements [Backend].
+func (c *Client) Pending(ctx context.Context) (*Trials, error) {
+	return call[*Trials](ctx, c, "GET", "/v1/pending", nil)
+}
+
+// Confirm implements [Backend]. It counts only over a connection that began after the
+// change: a client of [NewClient] makes one for each call.
+func (c *Client) Confirm(ctx context.Context, in Confirm) (*Confirmed, error) {
+	return call[*Confirmed](ctx, c, "POST", "/v1/confirm", in)
+}
+
+// Cancel implements [Backend].
+func (c *Client) Cancel(ctx context.Context, in Cancel) (*Outcome, error) {
+	return call[*Outcome](ctx, c, "POST", "/v1/cancel", in)
 }
 
 // History implements [Backend].
@@ -154,12 +170,18 @@ func problem(status int, r io.Reader) error {
 	switch {
 	case f.Refused != nil:
 		return f.Refused
+	case f.Pending != nil:
+		return &Busy{*f.Pending}
 	case status == http.StatusNotFound:
 		return Unknown(errors.New(f.Error))
 	case status == http.StatusConflict:
 		return &told{f.Error, ErrNothing}
 	case status == http.StatusUnprocessableEntity:
 		return &told{f.Error, ErrSecret}
+	case status == http.StatusForbidden:
+		return &told{f.Error, ErrDenied}
+	case status == http.StatusTooEarly:
+		return &told{f.Error, ErrTooEarly}
 	}
 	return errors.New(f.Error)
 }

@@ -18,9 +18,9 @@ func TestALockoutIsForRootOnTheBox(t *testing.T) {
 		t.Skip("needs root: run make test-root")
 	}
 	asked := 0
-	b := backend{apply: func(c api.Change) (*api.Plan, error) {
+	b := backend{apply: func(c api.Change) (*api.Trial, error) {
 		asked++
-		return &api.Plan{}, nil
+		return &api.Trial{}, nil
 	}}
 	insist := api.Change{File: api.File{Name: "home.yaml"}, AcceptLockout: true}
 	root, _ := serve(t, b)

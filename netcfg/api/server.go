@@ -18,6 +18,7 @@ import (
 type failure struct {
 	Error   string   `json:"error"`
 	Refused *Refused `json:"refused,omitempty"`
+	Pending *Pending `json:"pending,omitempty"` // the change that is in the way
 }
 
 // maxBody bounds a request: a file in base64, and the words around it.
@@ -28,7 +29,7 @@ const maxBody = MaxFile/3*4 + 1<<16
 func NewServer(b Backend, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           Handler(b),
-		ConnContext:       sock.ConnContext,
+		ConnContext:       ConnContext,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      2 * time.Minute,
@@ -53,13 +54,21 @@ func Handler(b Backend) http.Handler {
 		answer(w, v, err)
 	})
 	mux.Handle("POST /v1/plan", post(b.Plan))
-	mux.Handle("POST /v1/apply", post(func(ctx context.Context, c Change) (*Plan, error) {
+	mux.Handle("POST /v1/apply", post(func(ctx context.Context, c Change) (*Trial, error) {
 		if uid, ok := sock.PeerUID(ctx); c.AcceptLockout && !(ok && uid == 0) {
 			return nil, &Refused{Lockout: "only root on the box itself may accept that"}
 		}
 		return b.Apply(ctx, c)
 	}))
 	mux.Handle("POST /v1/undo", post(b.Undo))
+	mux.Handle("GET /v1/pending", get(b.Pending))
+	mux.Handle("POST /v1/confirm", post(func(ctx context.Context, c Confirm) (*Confirmed, error) {
+		if c.Origin.Connected == 0 {
+			c.Origin.Connected = Accepted(ctx)
+		}
+		return b.Confirm(ctx, c)
+	}))
+	mux.Handle("POST /v1/cancel", post(b.Cancel))
 	mux.Handle("GET /v1/history", get(b.History))
 	mux.HandleFunc("GET /v1/history/{number}", func(w http.ResponseWriter, r *http.Request) {
 		n, err := number(r, "number")
@@ -123,15 +132,22 @@ func answer(w http.ResponseWriter, v any, err error) {
 	}
 	status, f := http.StatusInternalServerError, failure{Error: err.Error()}
 	refused, ok := errors.AsType[*Refused](err)
+	busy, pending := errors.AsType[*Busy](err)
 	switch {
 	case ok:
 		status, f = http.StatusUnprocessableEntity, failure{Refused: refused}
+	case pending:
+		status, f.Pending = http.StatusConflict, &busy.Pending
 	case errors.Is(err, ErrUnknown):
 		status = http.StatusNotFound
 	case errors.Is(err, ErrNothing):
 		status = http.StatusConflict
 	case errors.Is(err, ErrSecret):
 		status = http.StatusUnprocessableEntity
+	case errors.Is(err, ErrDenied):
+		status = http.StatusForbidden
+	case errors.Is(err, ErrTooEarly):
+		status = http.StatusTooEarly
 	case errors.Is(err, ErrUnreachable): // of one who asks for somebody else
 		status = http.StatusServiceUnavailable
 	}

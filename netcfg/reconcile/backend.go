@@ -3,11 +3,13 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
@@ -15,6 +17,7 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/netcfg/txn"
 )
 
 var _ api.Backend = (*Reconciler)(nil)
@@ -22,13 +25,14 @@ var _ api.Backend = (*Reconciler)(nil)
 // view is what questions are answered from. It is made anew after each round and
 // never changed, so that asking does not wait for one.
 type view struct {
-	status api.Status
-	shown  instant // when it was made
-	cfg    *model.Config
-	result *compile.Result // nil: there is none yet
-	facts  facts.Facts
-	handed map[string]string
-	drift  []api.Drift
+	status   api.Status
+	shown    instant   // when it was made
+	deadline time.Time // monotonic: of the pending change
+	cfg      *model.Config
+	result   *compile.Result // nil: there is none yet
+	facts    facts.Facts
+	handed   map[string]string
+	drift    []api.Drift
 }
 
 // publish shows the last round to those who ask.
@@ -39,7 +43,12 @@ func (r *Reconciler) publish() {
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
 		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut, Overdue: r.overdue(),
 	}}
-	if t.closed == "" && !t.trial {
+	if r.trial != nil {
+		p := r.pendingNow()
+		v.status.Pending, v.deadline = &p, time.Now().Add(r.tx.Left())
+	}
+	v.status.Last = outcomeOf(r.outcome)
+	if t.closed == "" && r.trial == nil {
 		v.status.Digest = t.digest
 	}
 	switch {
@@ -96,7 +105,21 @@ func (r *Reconciler) Status(context.Context) (*api.Status, error) {
 	s := v.status
 	s.Now = v.shown.passed(r.o.Wall())
 	s.Untaken = untaken(r.o.Run, v.handed)
+	if s.Pending != nil {
+		p := *s.Pending
+		p.Left = api.Window(time.Until(v.deadline))
+		s.Pending = &p
+	}
 	return &s, nil
+}
+
+// Pending implements [api.Backend].
+func (r *Reconciler) Pending(ctx context.Context) (*api.Trials, error) {
+	s, err := r.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Trials{Pending: s.Pending, Last: s.Last}, nil
 }
 
 // looked returns the last view, once there is one with a result.
@@ -227,23 +250,56 @@ func (r *Reconciler) Plan(ctx context.Context, f api.Proposal) (p *api.Plan, err
 }
 
 // Undo implements [api.Backend].
-func (r *Reconciler) Undo(ctx context.Context, u api.Undo) (p *api.Plan, err error) {
-	ask := r.do(ctx, func() { p, err = r.undo(u) })
-	debug.FreeOSMemory() // see Apply
-	if ask != nil {
-		return nil, ask
-	}
-	return p, err
+func (r *Reconciler) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
+	return r.try(ctx, func() (proposal, error) { return r.before(u) })
 }
 
 // Apply implements [api.Backend].
-func (r *Reconciler) Apply(ctx context.Context, c api.Change) (p *api.Plan, err error) {
-	ask := r.do(ctx, func() { p, err = r.apply(c) })
+func (r *Reconciler) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {
+	return r.try(ctx, func() (proposal, error) {
+		return proposal{
+			change: txn.Change{Author: c.Author, Via: string(cmp.Or(c.Via, api.ViaAPI)), Why: c.Why, Name: c.File.Name, Config: c.File.Data},
+			terms:  c.Terms, lockout: c.AcceptLockout,
+		}, nil
+	})
+}
+
+// try tries a change, and waits until it is in force everywhere, or is undone. The
+// loop goes on meanwhile.
+func (r *Reconciler) try(ctx context.Context, change func() (proposal, error)) (*api.Trial, error) {
+	var reply <-chan verdict
+	var err error
+	ask := r.do(ctx, func() {
+		if err = r.ready(); err != nil {
+			return
+		}
+		var p proposal
+		if p, err = change(); err == nil {
+			reply, err = r.begin(p)
+		}
+	})
 	// Reading 5,000 rules takes 50 MB for a moment. The box has little memory, and
 	// the next change may be months away.
 	debug.FreeOSMemory()
-	if ask != nil {
-		return nil, ask
+	if err := errors.Join(ask, err); err != nil {
+		return nil, err
 	}
-	return p, err
+	select {
+	case v := <-reply:
+		return v.trial, v.err
+	case <-ctx.Done(): // the trial goes on
+		return nil, ctx.Err()
+	}
+}
+
+// Confirm implements [api.Backend].
+func (r *Reconciler) Confirm(ctx context.Context, in api.Confirm) (c *api.Confirmed, err error) {
+	ask := r.do(ctx, func() { c, err = r.confirm(in) })
+	return c, errors.Join(ask, err)
+}
+
+// Cancel implements [api.Backend].
+func (r *Reconciler) Cancel(ctx context.Context, in api.Cancel) (o *api.Outcome, err error) {
+	ask := r.do(ctx, func() { o, err = r.cancel(in) })
+	return o, errors.Join(ask, err)
 }

@@ -4,7 +4,7 @@ package reconcile
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -29,7 +29,7 @@ func (r *Reconciler) preview(f api.Proposal, now time.Time) (*api.Plan, target, 
 	if bad := r.unusable(cfg); len(bad) > 0 {
 		return nil, target{}, &api.Refused{Problems: append(bad, problems...).Sorted()}
 	}
-	t := target{cfg: cfg, warnings: problems.Warnings(), trial: true, digest: digestOf(f.Data)}
+	t := target{cfg: cfg, warnings: problems.Warnings(), digest: digestOf(f.Data)}
 	out := new(outcome)
 	r.compile(t, now, r.pinned(cfg), out)
 	if out.result == nil {
@@ -56,76 +56,18 @@ func (r *Reconciler) policyBefore() *policy.Policy {
 	return policy.New(nothing(), policy.Env{Now: r.clock.now()})
 }
 
-// undo puts the configuration before the last change into force, as a change that
-// takes the same path as any other. Changes that changed nothing are passed over.
-func (r *Reconciler) undo(u api.Undo) (*api.Plan, error) {
+// before is the change that undoes the last one: it puts the configuration before that
+// into force, by the same path as any other. Changes that changed nothing are passed
+// over.
+func (r *Reconciler) before(u api.Undo) (proposal, error) {
 	last := r.newest()
 	for before := range r.o.Store.Entries() {
 		if !bytes.Equal(before.Config, last.Config) {
-			return r.apply(api.Change{
-				File: api.File{Name: before.Name, Data: before.Config}, Author: u.Author, Why: fmt.Sprintf("undo of change %d", last.Number), Origin: u.Origin,
-			})
+			c := txn.Change{Author: u.Author, Via: string(cmp.Or(u.Via, api.ViaAPI)), Why: fmt.Sprintf("undo of change %d", last.Number), Name: before.Name, Config: before.Config}
+			return proposal{change: c, terms: u.Terms}, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
-}
-
-// apply puts a file into force, or leaves everything as it was.
-func (r *Reconciler) apply(c api.Change) (*api.Plan, error) {
-	if r.noState != nil {
-		return nil, fmt.Errorf("nothing can be confirmed, as it would not survive a reboot: %w", r.noState)
-	}
-	// Whoever applies a configuration says with it that the clock is right. If it
-	// stays, that is: what has ended does not begin again for a change that failed.
-	mark := r.clock.mark
-	r.clock.reset()
-	p, err := r.tryAndKeep(c, mark)
-	if err != nil {
-		r.clock.mark = mark
-	}
-	return p, err
-}
-
-// tryAndKeep is apply after the clock was reset, from mark.
-func (r *Reconciler) tryAndKeep(c api.Change, mark instant) (*api.Plan, error) {
-	p, next, err := r.preview(api.Proposal{File: c.File, Origin: c.Origin}, r.clock.now())
-	switch {
-	case err != nil:
-		return nil, err
-	case p.Lockout != "" && !c.AcceptLockout:
-		return nil, &api.Refused{Problems: next.warnings, Lockout: p.Lockout}
-	}
-	change := txn.Change{
-		Time: r.clock.now(), Author: c.Author, Why: c.Why, Name: c.File.Name, Config: c.File.Data,
-	}
-	change.Reach, change.MoreReach = summary(p.Reach)
-	old, waiting, rescued, before := r.target, r.confirmed, r.rescued, texts(r.last.errs)
-	err = txn.Commit(r.o.Store, change, func() error {
-		return r.try(next, before)
-	}, func() error {
-		r.target, r.confirmed, r.rescued = old, waiting, rescued
-		r.clock.mark = mark
-		r.round()
-		return errors.Join(news(r.last.errs, before)...)
-	})
-	if err != nil {
-		r.o.Log.Error("change undone", "author", c.Author, "err", err)
-		return nil, err
-	}
-	r.kept()
-	r.o.Log.Info("change confirmed", "author", c.Author, "why", c.Why, "steps", len(p.Steps))
-	return p, nil
-}
-
-// try brings the box to t. It fails for errors that were not there before: a port
-// that is broken anyway must not keep its owner from changing the rest.
-func (r *Reconciler) try(t target, before []string) error {
-	r.target, r.confirmed, r.rescued, r.unloaded = t, nil, false, 0
-	out := r.round()
-	if out.unloaded {
-		return out.err()
-	}
-	return errors.Join(news(out.errs, before)...)
+	return proposal{}, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)
 }
 
 // news are the errors whose texts are not among those before.
@@ -135,9 +77,8 @@ func news(errs []error, before []string) []error {
 	})
 }
 
-// kept makes the target that was on trial the confirmed one.
+// kept makes the target that was on trial the confirmed one, which it is on disk.
 func (r *Reconciler) kept() {
-	r.target.trial = false
 	r.clock.save = time.Time{} // it may have been set back
 	if err := r.keepMark(); err != nil {
 		r.o.Log.Error("save the time", "err", err) // the next round tries again, and shows it

@@ -73,14 +73,18 @@ func (c *clock) left() time.Duration {
 
 // keepMark saves the mark if a rule has ended since it was last saved, or it is old. It
 // comes before the round that removes the rule. A change on trial may have set the
-// clock back, for which nobody has decided yet.
+// clock back, for which nobody has decided yet: the clock from before is kept then.
 func (r *Reconciler) keepMark() error {
 	c := &r.clock
 	now := c.now()
-	if r.noState != nil || r.target.trial || !c.due() && now.Before(c.save) {
+	if r.noState != nil || !c.due() && now.Before(c.save) {
 		return nil
 	}
-	if err := r.o.Store.Save(clockFile, mark{now}); err != nil {
+	high := now
+	if r.trial != nil {
+		high = r.trial.mark.passed(c.wall())
+	}
+	if err := r.o.Store.Save(clockFile, mark{high}); err != nil {
 		return err
 	}
 	c.save = now.Add(markEvery)

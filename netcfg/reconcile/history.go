@@ -136,7 +136,7 @@ func (v *view) meaning(h *txn.Entry) (*policy.Policy, error) {
 }
 
 func confirmedBy(h *txn.Entry) *api.Confirmed {
-	return &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Via: h.Via, Why: h.Why}
+	return &api.Confirmed{Number: h.Number, Time: h.Time, Author: h.Author, Via: api.Via(h.Via), Why: h.Why}
 }
 
 // newest returns the newest change of the history, which is the one confirmed.

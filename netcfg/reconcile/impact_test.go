@@ -107,12 +107,12 @@ func TestAChangeThatLocksOutIsRefused(t *testing.T) {
 			if tt.reason == "" {
 				continue
 			}
-			_, err := b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(tt.file)}, Origin: origin(tt.from)})
+			_, err := b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(tt.file)}, Terms: api.Terms{Origin: origin(tt.from)}})
 			if refused, ok := errors.AsType[*api.Refused](err); !ok || !strings.Contains(refused.Lockout, tt.reason) || b.confirmed() != home {
 				t.Errorf("%s: applying it: %v", tt.name, err)
 			}
 		}
-		_, err := b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(unplugged)}, AcceptLockout: true})
+		_, err := b.keep(b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(unplugged)}, AcceptLockout: true}))
 		if err != nil {
 			t.Errorf("whoever sits at the box insists: %v", err)
 		}

@@ -112,12 +112,12 @@ func settled(b *testing.B, config []byte, vlans []uint16) (r *reconcile.Reconcil
 	}
 	r = reconcile.New(reconcile.Options{
 		Kernel: kernel, Conntrack: conntrack, Counters: new(fakeConntrack), Store: store, Run: filepath.Join(dir, "run"),
-		Provided: provided, Log: slog.New(slog.DiscardHandler), Wall: time.Now, WatchFile: file.Watch,
+		Provided: provided, Log: slog.New(slog.DiscardHandler), Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)
 	go func() { done <- r.Run(ctx) }()
-	if _, err = r.Apply(ctx, api.Change{File: api.File{Name: "bench.yaml", Data: config}}); err != nil {
+	if _, err = r.Apply(ctx, api.Change{File: api.File{Name: "bench.yaml", Data: config}, Terms: api.Terms{Window: api.Window(txn.MaxWindow)}}); err != nil {
 		b.Fatal(err)
 	}
 	cancel()

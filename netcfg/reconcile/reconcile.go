@@ -79,7 +79,8 @@ type Options struct {
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger
-	Wall      func() time.Time // the clock on the wall, which may be set at any time
+	Wall      func() time.Time     // the clock on the wall, which may be set at any time
+	Uptime    func() time.Duration // [api.Uptime], or does as it does
 	// WatchFile is [file.Watch], or does as it does.
 	WatchFile func(ctx context.Context, path string) (<-chan struct{}, error)
 }
@@ -90,9 +91,12 @@ type Reconciler struct {
 	o     Options
 	clock clock
 
-	noState   error   // why nothing may be confirmed
-	target    target  // what is in force, or meant to be
-	confirmed *target // the confirmed configuration, while it cannot be loaded and target is rescue
+	noState   error  // why nothing may be confirmed
+	target    target // what is in force, or meant to be
+	tx        *txn.Transaction
+	trial     *trial       // the change that is on trial; nil: none is
+	outcome   *txn.Outcome // of the last one
+	confirmed *target      // the confirmed configuration, while it cannot be loaded and target is rescue
 	setup     setup
 	pins      map[string]netip.Addr
 	lease     leaseFile
@@ -130,7 +134,7 @@ func New(o Options) *Reconciler {
 		o: o, noState: o.NoState, clock: clock{wall: o.Wall}, started: o.Wall(),
 		lease:    leaseFile{path: filepath.Join(o.Run, svcconf.Wand.Name, svcconf.UplinkFile)},
 		leases:   leasesFile{path: filepath.Join(o.Run, svcconf.Dhcpd.Name, svcconf.LeasesFile)},
-		requests: make(chan func()), handed: map[string]string{},
+		requests: make(chan func()), handed: map[string]string{}, tx: txn.New(o.Store),
 	}
 }
 
@@ -199,7 +203,8 @@ func (r *Reconciler) loop(ctx context.Context, kernelChanged, fileChanged <-chan
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
-		timer.Reset(max(0, min(tick, time.Until(r.wake), time.Until(r.lookAt), r.clock.left())))
+		r.tend()
+		timer.Reset(max(0, min(tick, time.Until(r.wake), time.Until(r.lookAt), r.clock.left(), r.tending())))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

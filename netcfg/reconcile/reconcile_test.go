@@ -265,6 +265,7 @@ func (b *box) boot() {
 		Secrets:   secrets.Open(b.state, b.state, b.log, b.wall),
 		Log:       b.log,
 		Wall:      b.wall,
+		Uptime:    uptime,
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },
 	}
 	if b.linux != nil {
@@ -292,10 +293,32 @@ func (b *box) wall() time.Time { return time.Now().Add(time.Duration(b.skew.Load
 // setClock sets the clock on the wall forward by d.
 func (b *box) setClock(d time.Duration) { b.skew.Add(int64(d)) }
 
-func (b *box) apply(file string) (*api.Plan, error) {
-	return b.r.Apply(b.t.Context(), api.Change{
-		File: api.File{Name: "home.yaml", Data: []byte(file)}, Author: "alex", Why: "a test",
-	})
+// uptime is the time since boot, in a bubble.
+func uptime() time.Duration { return time.Duration(time.Now().UnixNano()) }
+
+// change is a change to a file.
+func change(file string) api.Change {
+	return api.Change{File: api.File{Name: "home.yaml", Data: []byte(file)}, Author: "alex", Why: "a test"}
+}
+
+// apply tries a file and confirms it.
+func (b *box) apply(file string) (*api.Plan, error) { return b.keep(b.try(file)) }
+
+// try tries a file.
+func (b *box) try(file string) (*api.Trial, error) { return b.r.Apply(b.t.Context(), change(file)) }
+
+// keep confirms a trial.
+func (b *box) keep(t *api.Trial, err error) (*api.Plan, error) {
+	if err != nil {
+		return nil, err
+	}
+	return t.Plan, b.confirm(t.Token)
+}
+
+// confirm confirms a trial over a new connection.
+func (b *box) confirm(token string) error {
+	_, err := b.r.Confirm(b.t.Context(), api.Confirm{Token: token, Origin: api.Origin{Connected: uptime() + 1}})
+	return err
 }
 
 func (b *box) mustApply(file string) {

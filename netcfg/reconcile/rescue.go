@@ -123,7 +123,7 @@ func (r *Reconciler) rescue(reason string) target {
 // saveRescue keeps the way in of the target, once, when it is the confirmed one and
 // known to work.
 func (r *Reconciler) saveRescue() error {
-	if r.rescued || r.noState != nil || r.target.trial || r.target.closed != "" {
+	if r.rescued || r.noState != nil || r.trial != nil || r.target.closed != "" {
 		return nil
 	}
 	if err := r.o.Store.Save(rescueFile, rescueOf(r.target.cfg)); err != nil {

@@ -170,7 +170,7 @@ func (l *lab) eventually(what string, ok func() bool) {
 
 func (l *lab) apply(file string) {
 	l.t.Helper()
-	if _, err := l.client.Apply(l.t.Context(), api.Change{File: api.File{Name: "home.yaml", Data: []byte(file)}}); err != nil {
+	if _, err := api.Keep(l.t.Context(), l.client, api.Change{File: api.File{Name: "home.yaml", Data: []byte(file)}}); err != nil {
 		l.t.Fatal(err)
 	}
 }

@@ -61,7 +61,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 
 	o := Options{
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
-		Setup: p.Setup, Wall: time.Now, WatchFile: file.Watch,
+		Setup: p.Setup, Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
 	}
 	r, err := o.open(p, private)
 	if err != nil {

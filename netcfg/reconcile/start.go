@@ -22,8 +22,7 @@ import (
 // target is a configuration and what it is to the box.
 type target struct {
 	cfg       *model.Config
-	trial     bool           // not confirmed yet
-	confirmed *api.Confirmed // the change that it came with, if known
+	confirmed *api.Confirmed // the change that was confirmed last, if known
 	digest    string         // of the file
 	warnings  diag.List
 	closed    string // why nothing is forwarded; "": the configuration is in force
@@ -69,6 +68,11 @@ func (r *Reconciler) load() {
 		r.clock.set(m.High)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		r.o.Log.Error("the time of the last run is lost: rules that ended may be back until the clock is right", "err", err)
+	}
+	if o, err := r.o.Store.Last(); err == nil {
+		r.outcome = &o
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("what became of the last change is lost", "err", err)
 	}
 	if err := r.o.Store.Load(pinsFile, &r.pins); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.o.Log.Error("addresses given to devices are lost: they get new ones", "err", err)

@@ -38,7 +38,7 @@ func (b *box) story() (lines []string) {
 }
 
 func (b *box) undo() error {
-	_, err := b.r.Undo(b.t.Context(), api.Undo{Author: "kim"})
+	_, err := b.keep(b.r.Undo(b.t.Context(), api.Undo{Author: "kim"}))
 	return err
 }
 

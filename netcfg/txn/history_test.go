@@ -107,13 +107,12 @@ func TestStoreForgetsWhatIsOldAndBeyondTheLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 			noise := rand.NewChaCha8([32]byte{1})
-			ok := func() error { return nil }
 			for n := range tt.changes {
 				c := change(n)
 				c.Time = change(0).Time.Add(time.Duration(n) * tt.every)
 				c.Config = make([]byte, tt.bytes)
 				_, _ = noise.Read(c.Config)
-				if err := txn.Commit(s, c, ok, ok); err != nil {
+				if err := keep(s, txn.Trial{ID: fmt.Sprint(n), Change: c}); err != nil {
 					t.Fatal(err)
 				}
 			}

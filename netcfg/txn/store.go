@@ -12,12 +12,14 @@ import (
 const (
 	confirmedFile = "confirmed.yaml"
 	stagedFile    = "staged.json"
+	lastFile      = "last.json"
 )
 
 // A Store keeps configurations on disk:
 //
 //	confirmed.yaml     what boots, byte for byte as its author wrote it
 //	staged.json        a change that is being tried, or was when the power went
+//	last.json          what became of the last change that was tried
 //	history/NNNNNN.json  the changes that were confirmed, each under a sum that covers the one before
 //
 // Every write is a new file, synced and renamed, and the directory synced after
@@ -83,12 +85,14 @@ func (s *Store) Untouched() bool {
 	return err == nil && len(numbers) == 0
 }
 
-// Stage makes c durable without making it boot.
-func (s *Store) Stage(c Change) error {
+// Stage makes t durable without making it boot.
+func (s *Store) Stage(t Trial) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	data, err := json.Marshal(c)
+	confirmed, err := s.Confirmed()
+	t.Repeats = err == nil && bytes.Equal(confirmed, t.Config)
+	data, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
@@ -99,8 +103,8 @@ func (s *Store) Stage(c Change) error {
 // that confirmed.yaml is replaced the change boots; should filing it in the history
 // fail then, [Open] or the next Stage files it. With an error, what was confirmed
 // before boots, unless the error says otherwise.
-func (s *Store) Promote() error {
-	c, err := s.staged()
+func (s *Store) Promote(o Outcome) error {
+	t, err := s.staged()
 	if err != nil {
 		return err
 	}
@@ -109,10 +113,10 @@ func (s *Store) Promote() error {
 		return err
 	}
 	first := err != nil
-	if err := s.disk.Write(confirmedFile, c.Config); err != nil {
+	if err := s.disk.Write(confirmedFile, t.Config); err != nil {
 		return errors.Join(err, s.takeBack(old, first))
 	}
-	_ = s.file(c) // see above
+	_ = s.file(t.Change, o) // see above
 	return nil
 }
 
@@ -134,6 +138,16 @@ func (s *Store) takeBack(old []byte, first bool) error {
 	return nil
 }
 
+// Note makes durable what becomes of the staged change.
+func (s *Store) Note(o Outcome) error { return s.Save(lastFile, o) }
+
+// Last returns what became of the last change that was tried. The error wraps
+// [fs.ErrNotExist] if there was none.
+func (s *Store) Last() (o Outcome, err error) {
+	err = s.Load(lastFile, &o)
+	return o, err
+}
+
 // Discard forgets the staged change, if there is one.
 func (s *Store) Discard() error {
 	if err := s.disk.Remove(stagedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -143,9 +157,9 @@ func (s *Store) Discard() error {
 }
 
 // settle moves a staged change that became the confirmed configuration to the
-// history, and forgets one that did not.
+// history, and forgets one that did not, noting why.
 func (s *Store) settle() error {
-	c, err := s.staged()
+	t, err := s.staged()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -156,35 +170,33 @@ func (s *Store) settle() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err != nil || !bytes.Equal(confirmed, c.Config) {
-		return s.Discard()
+	boots := err == nil && bytes.Equal(confirmed, t.Config)
+	switch {
+	case boots && s.entered(t.Change): // and then the power went
+		return errors.Join(s.Note(t.Outcome(Confirmed, t.Time)), s.Discard())
+	case boots && !t.Repeats:
+		return s.file(t.Change, t.Outcome(Confirmed, t.Time))
 	}
-	if s.entered(c) {
-		return s.Discard()
-	}
-	return s.file(c)
-}
-
-// file moves the staged change to the history.
-func (s *Store) file(c Change) error {
-	if err := s.enter(c); err != nil {
-		return err
+	// The reason may be noted already: then the end came while it was undone.
+	if last, err := s.Last(); err != nil || last.ID != t.ID || last.End == Confirmed {
+		if err := s.Note(t.Outcome(Interrupted, t.Time)); err != nil {
+			return err
+		}
 	}
 	return s.Discard()
 }
 
-func (s *Store) staged() (Change, error) { return s.change(stagedFile) }
+// file moves the staged change to the history.
+func (s *Store) file(c Change, o Outcome) error {
+	if err := s.enter(c); err != nil {
+		return err
+	}
+	return errors.Join(s.Note(o), s.Discard())
+}
 
-func (s *Store) change(name string) (Change, error) {
-	data, err := s.disk.Read(name)
-	if err != nil {
-		return Change{}, err
-	}
-	var c Change
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Change{}, fmt.Errorf("%s: %w", name, err)
-	}
-	return c, nil
+func (s *Store) staged() (t Trial, err error) {
+	err = s.Load(stagedFile, &t)
+	return t, err
 }
 
 // Load reads a file beside the configuration into v. The error wraps

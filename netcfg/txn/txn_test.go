@@ -12,62 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/txn"
 )
-
-// script records what happens, in order, and fails where it is told to.
-type script struct {
-	log  []string
-	fail map[string]error
-}
-
-func (s *script) did(what string) error {
-	s.log = append(s.log, what)
-	return s.fail[what]
-}
-func (s *script) Stage(txn.Change) error { return s.did("stage") }
-func (s *script) Promote() error         { return s.did("promote") }
-func (s *script) Discard() error         { return s.did("discard") }
-
-func TestCommitKeepsTheOldConfigurationWhateverFails(t *testing.T) {
-	broken := errors.New("broken")
-	tests := []struct {
-		fails string
-		want  []string
-	}{
-		{"", []string{"stage", "apply", "promote"}},
-		{"stage", []string{"stage"}},
-		{"apply", []string{"stage", "apply", "revert", "discard"}},
-		{"promote", []string{"stage", "apply", "promote", "revert", "discard"}},
-	}
-	for _, tt := range tests {
-		t.Run("fails at "+tt.fails, func(t *testing.T) {
-			s := &script{fail: map[string]error{tt.fails: broken}}
-			err := txn.Commit(s, txn.Change{},
-				func() error { return s.did("apply") },
-				func() error { return s.did("revert") })
-			if (tt.fails != "") != errors.Is(err, broken) {
-				t.Errorf("got error %v", err)
-			}
-			if diff := cmp.Diff(tt.want, s.log); diff != "" {
-				t.Errorf("steps differ (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestCommitTellsWhenGoingBackFails(t *testing.T) {
-	applying, reverting := errors.New("applying"), errors.New("reverting")
-	err := txn.Commit(new(script), txn.Change{},
-		func() error { return applying }, func() error { return reverting })
-	if !errors.Is(err, applying) || !errors.Is(err, reverting) {
-		t.Errorf("got %v, want both errors", err)
-	}
-}
 
 func change(n int) txn.Change {
 	return txn.Change{
@@ -76,9 +25,19 @@ func change(n int) txn.Change {
 	}
 }
 
-func commit(s *txn.Store, n int) error {
-	ok := func() error { return nil }
-	return txn.Commit(s, change(n), ok, ok)
+func trial(n int) txn.Trial { return txn.Trial{ID: fmt.Sprint(n), Change: change(n)} }
+
+// commit makes a change that its author confirms.
+func commit(s *txn.Store, n int) error { return keep(s, trial(n)) }
+
+func keep(s *txn.Store, t txn.Trial) error {
+	if err := s.Stage(t); err != nil {
+		return err
+	}
+	if err := s.Promote(t.Outcome(txn.Confirmed, t.Time)); err != nil {
+		return errors.Join(err, s.Discard())
+	}
+	return nil
 }
 
 // outage is a disk whose power fails after a number of writing operations. What
@@ -109,7 +68,7 @@ func (o *outage) Remove(name string) error {
 }
 
 func TestPowerCutAnywhereLeavesOldOrNewAndItsHistory(t *testing.T) {
-	for operations := range 12 {
+	for operations := range 14 {
 		t.Run(fmt.Sprint("after ", operations), func(t *testing.T) {
 			dir := t.TempDir()
 			s, err := txn.Open(dir)
@@ -292,7 +251,7 @@ func TestStoreThatCannotBeWrittenCanBeRead(t *testing.T) {
 	if err := commit(s, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Stage(change(2)); err != nil { // and the power goes
+	if err := s.Stage(trial(2)); err != nil { // and the power goes
 		t.Fatal(err)
 	}
 	readOnly(t, dir, true)

@@ -144,23 +144,23 @@ func (c *console) session(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	s := &session{name: name, board: c.board, start: func(do *task, name string) <-chan []string { return c.carryOut(ctx, do, name) }}
+	s := &session{name: name, board: c.board, start: func(do *task, name string) <-chan report { return c.carryOut(ctx, do, name) }}
 	return s.run(ctx, t)
 }
 
 // carryOut does a task, whatever becomes of the terminal where it was ordered.
-func (c *console) carryOut(ctx context.Context, do *task, terminal string) <-chan []string {
+func (c *console) carryOut(ctx context.Context, do *task, terminal string) <-chan report {
 	c.log.Warn("ordered at the console", "task", do.title, "terminal", terminal)
-	finished := make(chan []string, 1)
+	finished := make(chan report, 1)
 	c.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, do.limit)
 		defer cancel()
-		words, err := do.do(ctx, c.daemons, "console "+terminal)
+		r, err := do.do(ctx, c.daemons, "console "+terminal)
 		if err != nil {
 			c.log.Error("ordered at the console", "task", do.title, "err", err)
-			words = []string{"It did not work.", failure(do, err)}
+			r = report{words: []string{"It did not work.", failure(do, err)}}
 		}
-		finished <- words
+		finished <- r
 	})
 	return finished
 }

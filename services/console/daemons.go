@@ -21,7 +21,9 @@ type daemons struct {
 type network interface {
 	Status(context.Context) (*api.Status, error)
 	Zones(context.Context) ([]api.Zone, error)
-	Undo(context.Context, api.Undo) (*api.Plan, error)
+	Undo(context.Context, api.Undo) (*api.Trial, error)
+	Confirm(context.Context, api.Confirm) (*api.Confirmed, error)
+	Cancel(context.Context, api.Cancel) (*api.Outcome, error)
 }
 
 // updates is what the console needs of updated.

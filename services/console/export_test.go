@@ -75,9 +75,15 @@ func (m *Model) Type(keys string, w *World, now time.Time) (ordered []string) {
 }
 
 func (m *Model) View(w *World, s Size) []string { return m.m.view(w, s) }
-func (m *Model) Done(words ...string)           { m.m.done(words) }
-func (m *Model) Wait(now time.Time) time.Time   { return m.m.wait(now) }
-func (m *Model) Home() bool                     { return m.m.page == home }
+func (m *Model) Done(words ...string)           { m.m.done(report{words: words}) }
+
+// DoneKeep is Done of something that is kept only if the word for it is given.
+func (m *Model) DoneKeep(words ...string) {
+	m.m.done(report{words, keepTask("token", api.Window(2*time.Minute))})
+}
+
+func (m *Model) Wait(now time.Time) time.Time { return m.m.wait(now) }
+func (m *Model) Home() bool                   { return m.m.page == home }
 
 // Serve runs a console on terminals that open opens.
 func Serve(ctx context.Context, log *slog.Logger, n network, u updates, w web, s supervisor, names []string, open func(string) (Terminal, error)) error {

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -73,8 +75,9 @@ func (m *model) enter(answer string, w *world) (do *task) {
 	case confirm:
 		switch answer {
 		case "":
+			note := cmp.Or(m.task.leave, "Nothing was changed.")
 			m.show(home)
-			m.note = "Nothing was changed."
+			m.note = note
 		case m.word:
 			m.page, m.running = working, m.task
 			m.body = []string{m.task.working}
@@ -102,6 +105,9 @@ func (m *model) choose(answer string, w *world) {
 	default:
 		m.show(confirm)
 		m.task = &tasks[i-1]
+		if m.task.title == undoTask.title && w.pending() {
+			m.task = &cancelTask
+		}
 		m.body, m.word = m.task.explain(w)
 	}
 }
@@ -112,11 +118,19 @@ func (m *model) show(p page) {
 	m.line.clear()
 }
 
-// done shows what came of the task that was carried out.
-func (m *model) done(words []string) {
+// done shows what came of the task that was carried out, and asks what is to be
+// decided then.
+func (m *model) done(r report) {
 	task := m.running
+	m.running = nil
+	if next := r.next; next != nil {
+		m.show(confirm)
+		m.task, m.body = next, append(slices.Clip(r.words), next.asking)
+		_, m.word = next.explain(nil)
+		return
+	}
 	m.show(result)
-	m.task, m.running, m.body = task, nil, words
+	m.task, m.body = task, r.words
 }
 
 // wait returns to the first screen if nobody has typed for long. It returns when

@@ -89,6 +89,8 @@ func TestScreens(t *testing.T) {
 	unplugged := unclaimed()
 	unplugged.Status.Reason = "no configuration has been applied yet: plug a cable into one of its ports: enp1s0"
 	unplugged.Zones, unplugged.Claim.Addresses = []api.Zone{}, nil
+	pending := running()
+	pending.Status.Pending = &api.Pending{Author: "alex", Via: api.ViaCLI, Why: "films", Deadline: now.Add(2 * time.Minute)}
 	recode := running()
 	recode.Claim.Code = "0000-1111-2222-3333"
 
@@ -98,33 +100,36 @@ func TestScreens(t *testing.T) {
 		keys      string
 		done      []string
 		size      console.Size
+		keep      bool // what is done must be kept
 	}{
-		{"starting", "Nobody was asked yet: the screen is there at once.", console.Answers{Version: "2026.11.27-abcdef0"}, "", nil, standard},
-		{"unclaimed", "A new box shows how to claim it.", unclaimed(), "", nil, standard},
-		{"unplugged", "A new box without a cable.", unplugged, "", nil, standard},
-		{"unclaimed-small", "The code is seen in the smallest window that holds it.", unclaimed(), "", nil, console.NewSize(60, 20)},
-		{"running", "A box in daily life.", running(), "", nil, standard},
-		{"closed", "A closed box says why.", closed, "", nil, standard},
-		{"trial", "A new version is on trial.", trial, "", nil, standard},
-		{"undone", "An update was undone.", undone, "", nil, standard},
-		{"silent", "The screen says what does not answer.", silent, "", nil, standard},
-		{"new-code", "A claimed box may have a code as well.", recode, "", nil, standard},
-		{"wrong-choice", "What means nothing does nothing.", running(), "7\r", nil, standard},
-		{"state", "The state page, first part.", running(), "1\r", nil, standard},
-		{"state-2", "The state page, second part.", running(), "1\r\r", nil, standard},
-		{"state-unplugged", "The state page of a new box without a cable.", unplugged, "1\r", nil, standard},
-		{"state-silent", "The state page of a box where nothing answers.", silent, "1\r", nil, standard},
-		{"undo", "Undo says what is in force.", running(), "2\r", nil, standard},
-		{"undo-nothing", "Undo on a new box.", unclaimed(), "2\r", nil, standard},
-		{"undo-wrong", "Another word does nothing.", running(), "2\rund\r", nil, standard},
-		{"undo-working", "The undo takes its time.", running(), "2\rundo\r", nil, standard},
-		{"undo-done", "What an undo changed.", running(), "2\rundo\r", []string{"The change is undone. The configuration before it is in force.",
-			"guest → internet: any is no longer possible"}, standard},
-		{"boot", "Boot the other root.", running(), "3\r", nil, standard},
-		{"code", "A new code.", running(), "4\r", nil, standard},
-		{"reset", "Factory reset asks for the name of the box.", running(), "5\r", nil, standard},
-		{"reset-nameless", "A box without a name can be reset, too.", silent, "5\r", nil, standard},
-		{"restart", "Restart on trial gives the update up.", trial, "6\r", nil, standard},
+		{"starting", "Nobody was asked yet: the screen is there at once.", console.Answers{Version: "2026.11.27-abcdef0"}, "", nil, standard, false},
+		{"unclaimed", "A new box shows how to claim it.", unclaimed(), "", nil, standard, false},
+		{"unplugged", "A new box without a cable.", unplugged, "", nil, standard, false},
+		{"unclaimed-small", "The code is seen in the smallest window that holds it.", unclaimed(), "", nil, console.NewSize(60, 20), false},
+		{"running", "A box in daily life.", running(), "", nil, standard, false},
+		{"closed", "A closed box says why.", closed, "", nil, standard, false},
+		{"trial", "A new version is on trial.", trial, "", nil, standard, false},
+		{"undone", "An update was undone.", undone, "", nil, standard, false},
+		{"silent", "The screen says what does not answer.", silent, "", nil, standard, false},
+		{"new-code", "A claimed box may have a code as well.", recode, "", nil, standard, false},
+		{"wrong-choice", "What means nothing does nothing.", running(), "7\r", nil, standard, false},
+		{"state", "The state page, first part.", running(), "1\r", nil, standard, false},
+		{"state-2", "The state page, second part.", running(), "1\r\r", nil, standard, false},
+		{"state-unplugged", "The state page of a new box without a cable.", unplugged, "1\r", nil, standard, false},
+		{"state-silent", "The state page of a box where nothing answers.", silent, "1\r", nil, standard, false},
+		{"undo", "Undo says what is in force.", running(), "2\r", nil, standard, false},
+		{"undo-nothing", "Undo on a new box.", unclaimed(), "2\r", nil, standard, false},
+		{"undo-wrong", "Another word does nothing.", running(), "2\rund\r", nil, standard, false},
+		{"undo-working", "The undo takes its time.", running(), "2\rundo\r", nil, standard, false},
+		{"undo-done", "What an undo changed, to be kept or not.", running(), "2\rundo\r", []string{"The configuration before the last change is in force, on trial.",
+			"guest → internet: any is no longer possible"}, standard, true},
+		{"pending", "A change is on trial.", pending, "", nil, standard, false},
+		{"pending-undo", "A change on trial is undone before the last that was confirmed.", pending, "2\r", nil, standard, false},
+		{"boot", "Boot the other root.", running(), "3\r", nil, standard, false},
+		{"code", "A new code.", running(), "4\r", nil, standard, false},
+		{"reset", "Factory reset asks for the name of the box.", running(), "5\r", nil, standard, false},
+		{"reset-nameless", "A box without a name can be reset, too.", silent, "5\r", nil, standard, false},
+		{"restart", "Restart on trial gives the update up.", trial, "6\r", nil, standard, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -134,7 +139,10 @@ func TestScreens(t *testing.T) {
 				m.Type(line, w, now)
 				m.View(w, tt.size)
 			}
-			if tt.done != nil {
+			switch {
+			case tt.done != nil && tt.keep:
+				m.DoneKeep(tt.done...)
+			case tt.done != nil:
 				m.Done(tt.done...)
 			}
 			lines := m.View(w, tt.size)

@@ -19,7 +19,7 @@ const again = 10 * time.Second
 type session struct {
 	name   string // of the terminal
 	board  *board
-	start  func(*task, string) <-chan []string // carries out a task, and says what came of it
+	start  func(*task, string) <-chan report // carries out a task, and says what came of it
 	model  model
 	shown  []string // what the terminal shows; nil: nobody knows
 	redraw bool
@@ -32,7 +32,7 @@ func (s *session) run(ctx context.Context, t terminal) error {
 	keys, ended := make(chan []byte), make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { ended <- read(ctx, t, keys) }()
-	var finished <-chan []string
+	var finished <-chan report
 	for {
 		world, changed := s.board.look()
 		wake := s.model.wait(time.Now())
@@ -49,9 +49,9 @@ func (s *session) run(ctx context.Context, t terminal) error {
 				ended <- err
 			case <-changed:
 			case <-until(wake):
-			case words := <-finished:
+			case r := <-finished:
 				finished = nil
-				s.model.done(words)
+				s.model.done(r)
 				s.board.nudge()
 			case typed := <-keys:
 				if c := s.take(typed, &world); c != nil {
@@ -69,7 +69,7 @@ func (s *session) run(ctx context.Context, t terminal) error {
 }
 
 // take hands what was typed to the model.
-func (s *session) take(typed []byte, w *world) <-chan []string {
+func (s *session) take(typed []byte, w *world) <-chan report {
 	for _, b := range typed {
 		do, redraw := s.model.key(b, w, time.Now())
 		s.redraw = s.redraw || redraw

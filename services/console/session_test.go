@@ -63,8 +63,15 @@ func (b *box) Claim(ctx context.Context) (access.State, error) {
 func (b *box) Services(ctx context.Context) ([]console.Service, error) {
 	return b.answers.Services, b.ask(ctx, "services")
 }
-func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Plan, error) {
-	return &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}, b.order(ctx, "undo by "+u.Author)
+func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
+	p := &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}
+	return &api.Trial{Token: "token", Plan: p, Pending: api.Pending{Left: api.Window(2 * time.Minute)}}, b.order(ctx, "undo by "+u.Author)
+}
+func (b *box) Confirm(ctx context.Context, c api.Confirm) (*api.Confirmed, error) {
+	return nil, b.order(ctx, "confirm "+c.Token)
+}
+func (b *box) Cancel(ctx context.Context, c api.Cancel) (*api.Outcome, error) {
+	return nil, b.order(ctx, "cancel by "+c.Author)
 }
 
 // system is the same box for updated, which has a status of its own.
@@ -189,8 +196,11 @@ func TestOrderIsCarriedOutAndItsResultShown(t *testing.T) {
 		shows(t, serial, `Type "undo"`)
 		serial.keys <- "undo\r"
 		settle()
-		shows(t, serial, "The change is undone", "guest -> internet: any becomes possible")
-		if got := b.orders(); got != "undo by console ttyS0" {
+		shows(t, serial, "is in force, on trial", "guest -> internet: any becomes possible", `Type "keep"`)
+		serial.keys <- "keep\r"
+		settle()
+		shows(t, serial, "It stays.")
+		if got := b.orders(); got != "undo by console ttyS0,confirm token" {
 			t.Errorf("ordered %q", got)
 		}
 		if got := screen.take(); got != "" {

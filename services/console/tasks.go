@@ -16,63 +16,63 @@ type task struct {
 	limit   time.Duration // how long it may take
 	// explain says what the task will do, and the word that it takes.
 	explain func(*world) (paragraphs []string, word string)
-	// do carries it out. It returns what came of it, in words.
-	do func(ctx context.Context, d daemons, author string) ([]string, error)
+	asking  string // said below what the task before it reports
+	leave   string // said to who turns away without giving the word
+	// do carries it out.
+	do func(ctx context.Context, d daemons, author string) (report, error)
 }
+
+// report is what came of a task.
+type report struct {
+	words []string
+	next  *task // what to decide now; nil: nothing
+}
+
+// says is the report of a task that leaves nothing to decide.
+func says(words string, err error) (report, error) { return report{words: []string{words}}, err }
 
 // choices are the keys of the menu: the state of the box, and the tasks.
 const choices = "123456"
 
 var tasks = [...]task{
-	{
-		title: "Undo the last change", daemon: "netcfgd", working: "Undoing the last change. This takes up to a minute.",
-		limit:   2 * time.Minute,
-		explain: explainUndo,
-		do: func(ctx context.Context, d daemons, author string) ([]string, error) {
-			plan, err := d.network.Undo(ctx, api.Undo{Author: author})
-			if err != nil {
-				return nil, err
-			}
-			return undone(plan), nil
-		},
-	},
+	undoTask,
 	{
 		title: "Boot the other root", daemon: "updated", working: "Asking updated to boot the other root.",
 		limit:   time.Minute,
 		explain: explainBoot,
-		do: func(ctx context.Context, d daemons, _ string) ([]string, error) {
-			return []string{"The box restarts with its other root."}, d.updates.BootOther(ctx)
+		do: func(ctx context.Context, d daemons, _ string) (report, error) {
+			return says("The box restarts with its other root.", d.updates.BootOther(ctx))
 		},
 	},
 	{
 		title: "Set a new claim code", daemon: "webuid", working: "Asking webuid for a new code.",
 		limit:   30 * time.Second,
 		explain: explainCode,
-		do: func(ctx context.Context, d daemons, _ string) ([]string, error) {
-			return []string{"There is a new claim code. The first screen shows it."}, d.web.NewCode(ctx)
+		do: func(ctx context.Context, d daemons, _ string) (report, error) {
+			return says("There is a new claim code. The first screen shows it.", d.web.NewCode(ctx))
 		},
 	},
 	{
 		title: "Factory reset", daemon: "updated", working: "Erasing what the box keeps.",
 		limit:   2 * time.Minute,
 		explain: explainReset,
-		do: func(ctx context.Context, d daemons, _ string) ([]string, error) {
-			return []string{"Everything is erased. The box restarts as it was delivered."}, d.updates.Reset(ctx)
+		do: func(ctx context.Context, d daemons, _ string) (report, error) {
+			return says("Everything is erased. The box restarts as it was delivered.", d.updates.Reset(ctx))
 		},
 	},
 	{
 		title: "Restart", daemon: "gokrazy", working: "Stopping the services. This takes up to a minute.",
 		limit:   2 * time.Minute,
 		explain: explainRestart,
-		do: func(ctx context.Context, d daemons, _ string) ([]string, error) {
-			return []string{"The box restarts."}, d.supervisor.Restart(ctx)
+		do: func(ctx context.Context, d daemons, _ string) (report, error) {
+			return says("The box restarts.", d.supervisor.Restart(ctx))
 		},
 	},
 }
 
 func explainUndo(w *world) ([]string, string) {
 	words := []string{"This puts the configuration before the last change into force again. " +
-		"Connections that it does not allow are ended. Undoing once more takes this back."}
+		"Connections that it does not allow are ended. You see what came of it before you keep it. Undoing once more takes this back."}
 	switch {
 	case !w.status.ok():
 	case w.status.value.Confirmed == nil:
@@ -118,7 +118,7 @@ func explainRestart(w *world) ([]string, string) {
 
 // undone says what an undo changed.
 func undone(plan *api.Plan) []string {
-	words := []string{"The change is undone. The configuration before it is in force."}
+	words := []string{"The configuration before the last change is in force, on trial."}
 	if plan == nil {
 		return words
 	}

@@ -157,6 +157,9 @@ func mode(t *text, w *world) {
 		t.field("State", string(s.Mode)+troubles(s))
 		t.field("", s.Reason)
 	}
+	if w.pending() {
+		t.field("On trial", onTrial(w.status.value))
+	}
 	updating(t, w)
 }
 

@@ -68,6 +68,8 @@ func NewVia(p *Profile, dial func(ctx context.Context, network, address string) 
 // transport connects to nothing but the key with the fingerprint.
 func transport(want access.Fingerprint) *http.Transport {
 	return &http.Transport{
+		// A change is confirmed over a connection that is newer than it.
+		DisableKeepAlives:   true,
 		DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
 		TLSHandshakeTimeout: dialTime,
 		TLSClientConfig: &tls.Config{

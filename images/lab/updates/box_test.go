@@ -307,7 +307,7 @@ func (b *box) claim() {
 	b.client = remote.New(p)
 	b.updated = &updates.Client{Caller: b.client}
 	change := api.Change{File: api.File{Name: "home.yaml", Data: []byte(config)}, Why: "test"}
-	if _, err := b.client.Apply(ctx, change); err != nil {
+	if _, err := api.Keep(ctx, b.client, change); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -231,7 +231,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			for i := 0; ctx.Err() == nil; i++ {
 				text := config + fmt.Sprintf("# change %d.%d\ndevices:\n  d%d-%d: {zone: iot, mac: %q, owner: alex, purpose: test}\n", n, i, n, i, fmt.Sprintf("02:02:00:%02x:00:%02x", n, i))
 				change := api.Change{File: api.File{Name: "home.yaml", Data: []byte(text)}, Why: "change"}
-				if _, err := b.client.Apply(ctx, change); err == nil {
+				if _, err := api.Keep(ctx, b.client, change); err == nil {
 					number++
 				}
 			}
