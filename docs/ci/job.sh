@@ -3,7 +3,7 @@
 #
 #   job.sh check    on every push; needs no gateway
 #   job.sh plan     for whoever reviews: prints a comment in Markdown
-#   job.sh apply    once it is merged: puts the file into force, and keeps it if all is well
+#   job.sh apply    once it is merged: tries the file, and keeps it if all is well
 #
 # plan and apply need, in the environment,
 #
@@ -12,8 +12,9 @@
 #   BULKHEAD_FINGERPRINT  of the gateway's key
 #
 # BULKHEAD_FILE is the file, if it is not home.yaml. SMOKE is a program that fails if
-# the network is not as it should be. The exit code is bulkhead's: 0, 1 if the file or
-# the network is at fault, 2 or 3 if the job is.
+# the network is not as it should be; without it, that the gateway can be reached is
+# enough. The exit code is bulkhead's: 0, 1 if the file or the network is at fault, 2 or
+# 3 if the job is.
 set -eu
 
 file=${BULKHEAD_FILE:-home.yaml}
@@ -38,12 +39,15 @@ plan)
 	exit "$code"
 	;;
 apply)
+	# From here on the file is in force, and undoes itself unless it is confirmed:
+	# also if this job dies.
 	box apply -m "${BULKHEAD_WHY:-$(git log -1 --format=%s)}" "$file"
 	if [ -n "${SMOKE-}" ] && ! "$SMOKE"; then
-		box undo
+		box cancel
 		echo "$SMOKE failed: the network is as it was before" >&2
 		exit 1
 	fi
+	box confirm
 	;;
 *)
 	sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
