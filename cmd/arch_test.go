@@ -162,6 +162,9 @@ func lookup(name string) ([]string, bool) {
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}
+		if own == "push" {
+			l = append(l, "netcfg/gitrepo") // what it pushes
+		}
 		return l, true
 	case top == "images": // webui: a lab's owner has a workstation
 		return []string{"netcfg/...", "services/...", "images/...", "webui/..."}, true

@@ -1,6 +1,6 @@
 // Package gitrepo writes a line of changes to one file as a git repository that any
-// git reads: blobs, trees and commits, one parent each, no merges. It is a writer; it
-// never reads what somebody else's git has written, except to see that it is there.
+// git reads: blobs, trees and commits, one parent each, no merges; and packs them for
+// somebody who has some of them. It never reads what somebody else's git has written.
 //
 // The same changes give the same bytes, and so the same commit IDs, on any machine
 // and at any time. Formats: git's Documentation/technical, "gitformat-pack" and

@@ -27,6 +27,7 @@ var (
 	Dnsd   = User{"dnsd", 7104}
 	Flowd  = User{"flowd", 7105}
 	Webuid = User{"webuid", 7106}
+	Pushd  = User{"pushd", 7107}
 )
 
 // Updated writes disks and mounts them, which takes root; nothing that it sends
@@ -34,7 +35,7 @@ var (
 var Updated = User{"updated", 0}
 
 // Users lists the daemons' users other than root.
-var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid}
+var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd}
 
 // Files below the run directory (/run/bulkhead).
 const (
@@ -48,7 +49,7 @@ const (
 	// removed when there is none. netcfgd, being root, reads it.
 	UplinkFile = "uplink.json"
 	// StatusFile is what a service says about itself, for people: wand writes a
-	// [WANStatus] into <run>/wand, at most once a second.
+	// [WANStatus] into <run>/wand, at most once a second, and pushd a [PushStatus].
 	StatusFile = "status.json"
 	// AckFile is where a service acknowledges its configuration, in <run>/<service>:
 	// the SHA-256 of the file that it serves, in hexadecimal.
@@ -168,6 +169,26 @@ type UpdateDNS struct {
 	Zone    string     `json:"zone"`
 	Name    string     `json:"name"`    // to ask for: the box's own, without the final dot
 	Address netip.Addr `json:"address"` // what the answer is: the box's in the zone
+}
+
+// Push configures pushd: where the history of the configuration is taken.
+type Push struct {
+	Repository string         `json:"repository"` // directory of the git repository to push; "": none
+	Head       string         `json:"head"`       // the commit to push, in hexadecimal
+	Remote     netip.AddrPort `json:"remote"`
+	User       string         `json:"user"`
+	Path       string         `json:"path"`      // at the remote: letters, digits and -._~/ only
+	KnownHost  string         `json:"knownHost"` // the remote's public key: ssh-ed25519 AAAA...
+	Secret     string         `json:"-"`         // names the secret that Key is, before that is looked up
+	Key        string         `json:"key"`       // the private key that the remote lets in, in OpenSSH's format: a secret
+}
+
+// PushStatus is what became of the history that was to be pushed.
+type PushStatus struct {
+	Head    string    `json:"head,omitempty"` // the last commit that the remote has, as far as is known
+	At      time.Time `json:"at,omitzero"`    // when it was last seen there
+	Error   string    `json:"error,omitempty"`
+	Failing time.Time `json:"failing,omitzero"` // since when
 }
 
 // WANStatus is how the uplink is doing.
