@@ -192,6 +192,7 @@ var running = api.Status{
 	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}, Found: []string{"trunk.40 was switched off"}},
 	Repairs:  3, Cut: 1,
 	Overdue: []string{"dyndns"},
+	Push:    &api.Push{To: "ssh://git@192.168.20.11:22/srv/gw.git", Head: "0123456789abcdef0123456789abcdef01234567", Time: today.Add(-55 * time.Minute)},
 	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
 	Applied: true, Untaken: []string{"dnsd"},
 }
@@ -209,6 +210,8 @@ var pending = api.Status{
 
 var closed = api.Status{
 	Name: "gw", Mode: api.Closed, Reason: "the confirmed configuration cannot be used: home.yaml:3:1: zones: missing (and 2 more)", Now: today,
+	Damage: []string{"change 11 cannot be read: it is not what was written"},
+	Push:   &api.Push{To: "ssh://git@192.168.20.11:22/srv/gw.git", Error: "the remote refuses: hook declined", Failing: today.Add(-time.Hour)},
 }
 
 func (b *backend) Status(context.Context) (*api.Status, error) { return &b.status, nil }

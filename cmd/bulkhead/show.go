@@ -89,6 +89,9 @@ func times(v any) []*time.Time {
 		if v.Last != nil {
 			list = append(list, &v.Last.Time)
 		}
+		if v.Push != nil {
+			list = append(list, &v.Push.Time, &v.Push.Failing)
+		}
 		if v.Repaired != nil {
 			list = append(list, &v.Repaired.Time)
 		}
@@ -207,6 +210,9 @@ func (a *app) printStatus(s *api.Status) error {
 	for _, t := range s.Troubles {
 		line("trouble", "%s", a.paint(red, t))
 	}
+	if p := s.Push; p != nil {
+		a.printPush(line, p)
+	}
 	for _, d := range s.Damage {
 		line("damage", "%s", a.paint(red, d))
 	}
@@ -214,6 +220,17 @@ func (a *app) printStatus(s *api.Status) error {
 		fmt.Fprintln(a.out, a.problem(w))
 	}
 	return nil
+}
+
+func (a *app) printPush(line func(key, format string, args ...any), p *api.Push) {
+	switch {
+	case p.Error != "":
+		line("history", "%s", a.paint(red, fmt.Sprintf("not pushed to %s since %s: %s", p.To, a.when(p.Failing), p.Error)))
+	case p.Head != "":
+		line("history", "pushed to %s at %s", p.To, a.when(p.Time))
+	default:
+		line("history", "%s", a.paint(yellow, "not yet pushed to "+p.To))
+	}
 }
 
 func by(c *api.Confirmed) string {

@@ -111,6 +111,7 @@ type Status struct {
 	Troubles  []string     `json:"troubles,omitempty"` // errors of the last round; they are retried
 	Warnings  diag.List    `json:"warnings,omitempty"` // about the confirmed file
 	Damage    []string     `json:"damage,omitempty"`   // what is wrong with the history on disk, and what is used instead
+	Push      *Push        `json:"push,omitempty"`     // how the history is taken elsewhere; nil: it is not
 	Next      *time.Time   `json:"next,omitempty"`     // when the next rule ends
 	Repaired  *Repair      `json:"repaired,omitempty"` // the last drift that was put right
 	Repairs   uint64       `json:"repairs"`            // how many steps of drift were put right since the start

@@ -1,5 +1,7 @@
 package api
 
+import "time"
+
 // Entry is one change that was confirmed.
 type Entry struct {
 	Confirmed
@@ -20,4 +22,13 @@ type Diff struct {
 	Text   string  `json:"text"`             // of the files, in the unified format; "": none
 	Reach  []Reach `json:"reach"`            // what To would make possible and impossible today, coming from From
 	Untold string  `json:"untold,omitempty"` // why Reach cannot be told: one of the files cannot be used any more
+}
+
+// Push is how the history is taken to a repository elsewhere.
+type Push struct {
+	To      string    `json:"to"`
+	Head    string    `json:"head,omitempty"`   // the last commit that the remote has, as far as is known
+	Time    time.Time `json:"time,omitzero"`    // when it was last seen there
+	Error   string    `json:"error,omitempty"`  // why the last attempt failed; it is repeated
+	Failing time.Time `json:"failing,omitzero"` // since when they do
 }

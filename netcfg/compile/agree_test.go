@@ -138,6 +138,9 @@ func (g *generator) config() *model.Config {
 	if g.IntN(8) > 0 {
 		cfg.Uplink = &model.Uplink{Port: wan, IPv4: model.Family{Mode: model.ModeDHCP}}
 	}
+	if g.IntN(4) == 0 {
+		cfg.System.Push = &model.Push{Address: pick(g, append(outside[:len(outside):len(outside)], netip.MustParseAddr("192.168.20.7"))), Port: pick(g, []uint16{22, 443})}
+	}
 	for i := range 1 + g.IntN(4) {
 		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 * (i + 1)), 0}), 24+g.IntN(3))
 		b := subnet.Addr().As4()
@@ -260,7 +263,7 @@ func (g *generator) facts(cfg *model.Config) facts.Facts {
 func (g *generator) flow(cfg *model.Config, p *policy.Policy) policy.Flow {
 	f := policy.Flow{
 		From: g.party(cfg), Proto: pick(g, []uint8{1, 6, 6, 6, 17, 17, 17, 47, 132, 99}), SrcPort: pick(g, []uint16{68, 68, 40000}),
-		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID}),
+		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID, svcconf.Pushd.ID}),
 	}
 	switch {
 	case f.Proto == model.ProtoICMP:

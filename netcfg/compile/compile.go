@@ -28,6 +28,7 @@ type Result struct {
 	WAN    svcconf.WAN
 	Web    svcconf.Web
 	Update svcconf.Update
+	Push   svcconf.Push
 	// Missing says in a sentence each what could not be set up because the box
 	// lacks something. All the rest works.
 	Missing []string
@@ -60,7 +61,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	r.State.Sysctls = c.compileSysctls()
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
-	r.Web, r.Update = c.compileWeb(), c.compileUpdate()
+	r.Web, r.Update, r.Push = c.compileWeb(), c.compileUpdate(), c.compilePush()
 	r.Missing = c.missing
 	return r
 }

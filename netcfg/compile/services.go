@@ -66,6 +66,15 @@ func (c *compiler) compileWeb() svcconf.Web {
 	}
 }
 
+// compilePush says where the history goes. What there is of it, netcfgd adds.
+func (c *compiler) compilePush() svcconf.Push {
+	p, to := c.cfg.System.Push, c.policy.RemoteOfHistory()
+	if !to.IsValid() {
+		return svcconf.Push{}
+	}
+	return svcconf.Push{Remote: to, User: p.User, Path: p.Path, KnownHost: p.KnownHost, Secret: p.Key}
+}
+
 // adminAddrs are the box's addresses in the admin zones whose link is there.
 func (c *compiler) adminAddrs() []netip.Addr {
 	var list []netip.Addr

@@ -102,6 +102,7 @@ func (d *decoder) decode(root *node) {
 	d.checkSubnets()
 	d.resolvers(f.get("resolvers"))
 	d.devices(f.get("devices"))
+	d.push(d.config)
 	d.groups(f.get("groups"))
 	d.readProtocols(f.get("protocols"))
 	d.allow(f.get("allow"))

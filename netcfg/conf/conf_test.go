@@ -92,7 +92,7 @@ func flat(c *model.Config) any {
 		}
 	}
 	out := m{
-		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}},
+		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}, "push": push(c.System.Push)},
 		"ports":  c.Ports,
 		"zones": list(len(c.Zones), func(i int) any {
 			z := *c.Zones[i]
@@ -391,5 +391,19 @@ func TestOneSlipIsOneProblem(t *testing.T) {
 		t.Errorf("%d slips made %d problems: %.2f for each", slips, told, mean)
 	} else {
 		t.Logf("%d slips made %d problems: %.2f for each", slips, told, mean)
+	}
+}
+
+// push is where the history goes, as the golden files show it.
+func push(p *model.Push) any {
+	if p == nil {
+		return nil
+	}
+	host := p.Address.String()
+	if p.Device != nil {
+		host = p.Device.Name
+	}
+	return map[string]any{
+		"user": p.User, "host": host, "port": p.Port, "path": p.Path, "knownHost": p.KnownHost, "key": p.Key, "pos": p.Pos.String(),
 	}
 }

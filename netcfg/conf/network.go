@@ -58,6 +58,7 @@ func (d *decoder) system(n *node) {
 			s.Updates.Gokrazy = d.bool(u.get("gokrazy"), "system.updates.gokrazy", false)
 		}
 	}
+	d.config = f.get("config") // leans on the devices
 	if v, ok := d.word(f.get("timezone"), "system.timezone", "a time zone", "write a name such as Europe/Berlin"); ok {
 		loc, err := location(v)
 		if err != nil {

@@ -31,6 +31,8 @@ func CheckSecret(kind model.SecretKind, value string) error {
 	case model.SecretResolver:
 		_, err := SecretResolver(value)
 		return err
+	case model.SecretSSHKey:
+		return checkSSHKey(value)
 	}
 	return fmt.Errorf("nothing uses a secret as %q", kind)
 }

@@ -44,6 +44,19 @@ type System struct {
 	Timezone string         // IANA name
 	Location *time.Location // the same, loaded
 	Updates  Updates
+	Push     *Push // nil: the history stays on the box
+}
+
+// Push is a git repository that the history of the configuration is taken to, over SSH.
+type Push struct {
+	User      string
+	Device    *Device    // the host
+	Address   netip.Addr // the host, without a device
+	Port      uint16
+	Path      string // letters, digits and ._/- only
+	KnownHost string // the host's public key: ssh-ed25519 AAAA...
+	Key       string // name of the secret that is the private key
+	Pos       diag.Pos
 }
 
 // Updates is how the box may be updated, beside the way that is always open.
@@ -103,6 +116,7 @@ type SecretKind string
 // The kinds of secrets.
 const (
 	SecretResolver SecretKind = "resolver" // of DNS over TLS: tls://ADDRESS#NAME
+	SecretSSHKey   SecretKind = "ssh-key"  // a private key in OpenSSH's format, without a passphrase
 )
 
 // SecretUse is a place of the file where the name of a secret stands for its value.

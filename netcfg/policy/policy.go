@@ -301,6 +301,13 @@ func (p *Policy) ownRules() {
 	if u := p.Config.Uplink; u != nil && u.IPv4.Mode == model.ModeDHCP {
 		p.add(Pair{model.Box, model.Internet}, Entry{lease, whole, whole, svcconf.Wand.ID, serviceDHCP})
 	}
+	if to := p.RemoteOfHistory(); to.IsValid() {
+		push := p.own("box:push", "the box takes its history to a remote")
+		if party := p.partyOf(to.Addr()); party != "" && party != model.Box {
+			side := Side{Prefix: netip.PrefixFrom(to.Addr(), to.Addr().BitLen())}
+			p.add(Pair{model.Box, party}, Entry{push, whole, side, svcconf.Pushd.ID, model.OnePort(model.ProtoTCP, to.Port())})
+		}
+	}
 	for _, r := range p.Env.Resolvers {
 		party := p.partyOf(r.Addr())
 		if party == "" || party == model.Box {
@@ -311,6 +318,23 @@ func (p *Policy) ownRules() {
 			p.add(Pair{model.Box, party}, Entry{ask, whole, to, svcconf.Dnsd.ID, model.OnePort(proto, r.Port())})
 		}
 	}
+}
+
+// RemoteOfHistory returns where the history of the configuration is taken; zero:
+// nowhere, or the host has no address.
+func (p *Policy) RemoteOfHistory() netip.AddrPort {
+	r := p.Config.System.Push
+	if r == nil {
+		return netip.AddrPort{}
+	}
+	a := r.Address
+	if r.Device != nil {
+		a = p.AddressOf(r.Device)
+	}
+	if !a.Is4() {
+		return netip.AddrPort{} // IPv6 is closed
+	}
+	return netip.AddrPortFrom(a, r.Port)
 }
 
 func (p *Policy) own(name, why string) *Rule {

@@ -158,7 +158,7 @@ func parseFlow(t *testing.T, s string) policy.Flow {
 		case "mac":
 			f.MAC, _ = model.ParseMAC(words[i+1])
 		case "uid":
-			f.UID = map[string]int{"dnsd": svcconf.Dnsd.ID, "dhcpd": svcconf.Dhcpd.ID, "webuid": svcconf.Webuid.ID}[words[i+1]]
+			f.UID = map[string]int{"dnsd": svcconf.Dnsd.ID, "dhcpd": svcconf.Dhcpd.ID, "webuid": svcconf.Webuid.ID, "pushd": svcconf.Pushd.ID}[words[i+1]]
 		}
 	}
 	return f

@@ -94,4 +94,7 @@ func (r *Reconciler) kept() {
 		r.o.Log.Error("save the addresses given to devices", "err", err)
 	}
 	r.publish()
+	if r.target.cfg.System.Push != nil {
+		r.wakeIn(0) // to tell pushd
+	}
 }

@@ -48,6 +48,7 @@ var audiences = []audience{
 	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result, v *revealer) any { return v.dns(r.DNS) }},
 	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Web }},
 	{svcconf.Updated, svcconf.Updated, func(r *compile.Result, _ *revealer) any { return r.Update }},
+	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
 }
 
 // directory makes the service's directory, or mends it.
@@ -71,6 +72,7 @@ func (r *Reconciler) tell(out *outcome) {
 	if err := r.o.Secrets.Lost(); err != nil {
 		out.trouble("%w; set them anew: bulkhead secret set", err)
 	}
+	r.prepareExport(out)
 	for _, a := range audiences {
 		err := a.directory(r.o.Run)
 		var digest string

@@ -76,6 +76,7 @@ type Options struct {
 	NoState   error            // why nothing can be written to Store, as [txn.Open] said: nothing may be confirmed
 	Volatile  bool             // NoState goes further: Store is a stand-in that holds nothing and is gone after a reboot
 	Setup     bool             // let the owner in without a configuration, if there never was one: see [setup]
+	State     string           // state directory of all services, for what is pushed; "": nothing is
 	Run       string           // run directory: what services are told, and what they tell
 	Provided  []facts.Provided // VLANs that come as links of their own
 	Log       *slog.Logger
@@ -107,6 +108,7 @@ type Reconciler struct {
 	// lockedDown says that there were no rules at the start, and the box was closed.
 	lockedDown bool
 	drift      drift  // what others did to that
+	exported   export // what pushd was last given of the history
 	swept      string // digest of the rules that connections were last judged by
 	rescued    bool   // the rescue file is that of target
 	reason     string // why the box is closed, as last logged

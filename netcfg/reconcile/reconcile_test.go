@@ -261,7 +261,7 @@ func (b *box) boot() {
 	b.file = make(chan struct{}, 1)
 	file := b.file
 	o := reconcile.Options{
-		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Setup: b.setup, Run: b.run,
+		Kernel: b.kernel, Conntrack: b.conntrack, Counters: b.conntrack, Store: store, NoState: noState, Setup: b.setup, Run: b.run, State: filepath.Join(b.run, "..", "services"),
 		Secrets:   secrets.Open(b.state, b.state, b.log, b.wall),
 		Log:       b.log,
 		Wall:      b.wall,

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	defer counters.Close()
 
 	o := Options{
-		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, Log: log,
+		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, State: p.State, Log: log,
 		Setup: p.Setup, Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
 	}
 	r, err := o.open(p, private)

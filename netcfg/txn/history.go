@@ -249,6 +249,15 @@ func (s *Store) Newest() (Entry, bool) {
 	return Entry{}, false
 }
 
+// NewestNumber returns the number of the newest change, be it good or damaged; 0 if
+// there is none.
+func (s *Store) NewestNumber() int {
+	if n := len(s.records); n > 0 {
+		return s.records[n-1].number
+	}
+	return 0
+}
+
 // Entry returns one change of the history. The error wraps [fs.ErrNotExist] if there
 // is none of that number.
 func (s *Store) Entry(number int) (Entry, error) {
