@@ -19,6 +19,7 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/reconcile"
+	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/txn"
 	"bulkhead/services/file"
 )
@@ -78,6 +79,35 @@ func BenchmarkLook(b *testing.B) {
 // runs no more.
 func settled(b *testing.B, config []byte, vlans []uint16) (r *reconcile.Reconciler, ns int) {
 	b.Helper()
+	r, ns = atNothing(b, vlans)
+	stop := started(b, r)
+	if _, err := r.Apply(b.Context(), api.Change{File: api.File{Name: "bench.yaml", Data: config}, Terms: api.Terms{Window: api.Window(txn.MaxWindow)}}); err != nil {
+		b.Fatal(err)
+	}
+	stop()
+	if r.Disturbed() {
+		b.Fatal("the kernel is not as it was left")
+	}
+	return r, ns
+}
+
+// started runs a reconciler until it is stopped.
+func started(b *testing.B, r *reconcile.Reconciler) (stop func()) {
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			b.Fatal(err)
+		}
+	}
+}
+
+// atNothing returns a reconciler on a real kernel, in a namespace with a card for each
+// VLAN, that has not run yet.
+func atNothing(b *testing.B, vlans []uint16) (r *reconcile.Reconciler, ns int) {
+	b.Helper()
 	ns, there := nstest.New(b), nstest.New(b)
 	var provided []facts.Provided
 	for i, name := range []string{"wan", "trunk"} {
@@ -112,21 +142,9 @@ func settled(b *testing.B, config []byte, vlans []uint16) (r *reconcile.Reconcil
 	}
 	r = reconcile.New(reconcile.Options{
 		Kernel: kernel, Conntrack: conntrack, Counters: new(fakeConntrack), Store: store, Run: filepath.Join(dir, "run"),
+		Secrets:  secrets.Open(dir, dir, slog.New(slog.DiscardHandler), time.Now),
 		Provided: provided, Log: slog.New(slog.DiscardHandler), Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
 	})
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error)
-	go func() { done <- r.Run(ctx) }()
-	if _, err = r.Apply(ctx, api.Change{File: api.File{Name: "bench.yaml", Data: config}, Terms: api.Terms{Window: api.Window(txn.MaxWindow)}}); err != nil {
-		b.Fatal(err)
-	}
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		b.Fatal(err)
-	}
-	if r.Disturbed() {
-		b.Fatal("the kernel is not as it was left")
-	}
 	return r, ns
 }
 
