@@ -72,6 +72,10 @@ func (a *app) try(ctx context.Context, s *site, in *bufio.Reader, p proposal) er
 	return nil
 }
 
+// comesBack is how long a box takes at most to be where it was, once a change that moved
+// it is undone.
+const comesBack = 30 * time.Second
+
 // attempt is what came of trying a change.
 type attempt struct {
 	tried     *remote.Tried
@@ -90,12 +94,12 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 	if s.remember(k) != nil {
 		r.argument = " " + k.Token
 	}
-	next, patience := adminURLs(p.cfg), cmp.Or(p.terms.window, txn.MovedWindow)
+	next, window := adminURLs(p.cfg), cmp.Or(p.terms.window, txn.MovedWindow)
 	if s.box != nil && len(next) > 0 && !slices.Contains(next, s.box.URL) && !a.json {
-		fmt.Fprintf(a.out, "The box moves to %s. You have %s to follow it: this machine must be in %s.\n", strings.Join(next, ", "), patience, places(p.cfg))
+		fmt.Fprintf(a.out, "The box moves to %s. You have %s to follow it: this machine must be in %s.\n", strings.Join(next, ", "), window, places(p.cfg))
 	}
 	var err error
-	r.tried, err = s.try(ctx, k.ID, next, patience, func(ctx context.Context, c *api.Client) (*api.Trial, error) {
+	r.tried, err = s.try(ctx, k.ID, next, window+comesBack, func(ctx context.Context, c *api.Client) (*api.Trial, error) {
 		return p.start(ctx, c, api.Terms{Window: api.Window(p.terms.window), Ignore: p.terms.ignore, Token: k.Token})
 	})
 	if err != nil {

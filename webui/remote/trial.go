@@ -25,7 +25,7 @@ var (
 	ErrLost     = errors.New("the box's answer did not arrive, and the box cannot be found from here any more")
 	ErrNotTaken = errors.New("the connection broke, and the box did not take the change: try again")
 	// ErrUndone says that the change is not in force any more.
-	ErrUndone = errors.New("the change was undone")
+	ErrUndone = errors.New("the change is not in force any more")
 	// ErrLate says that the box was not found before the time to confirm was over.
 	ErrLate = errors.New("the box could not be reached in time, so the change undoes itself")
 )
