@@ -86,8 +86,12 @@ func (r *Reconciler) unusable(cfg *model.Config) diag.List {
 
 // uses returns where secrets are named by what is in force, or may come back into it.
 func (r *Reconciler) uses() []model.SecretUse {
+	targets := []*target{&r.target, r.confirmed}
+	if t := r.trial; t != nil {
+		targets = append(targets, &t.target, t.confirmed)
+	}
 	var list []model.SecretUse
-	for _, t := range []*target{&r.target, r.confirmed} {
+	for _, t := range targets {
 		if t != nil {
 			list = append(list, t.cfg.Secrets...)
 		}

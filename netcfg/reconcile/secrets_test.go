@@ -117,7 +117,37 @@ func TestServiceGetsItsSecretsAndTheirNewValues(t *testing.T) {
 	})
 }
 
-func TestOverdueAreShownInTheStatus(t *testing.T) {
+// TestSecretIsKeptForAConfigurationThatMayComeBack has a change on trial that does not
+// need a secret any more.
+func TestSecretIsKeptForAConfigurationThatMayComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer b.stop()
+		b.mustSet("account", first)
+		b.mustApply(named)
+		trial, err := b.try(home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.r.RemoveSecret(t.Context(), "account"); !errors.Is(err, api.ErrSecret) {
+			t.Errorf("a secret was removed that the confirmed configuration names: %v", err)
+		}
+		if _, err := b.r.RotateSecret(t.Context(), "account", value("no resolver")); !errors.Is(err, api.ErrSecret) {
+			t.Errorf("a value was taken that does not fit the confirmed configuration: %v", err)
+		}
+		if _, err := b.r.RotateSecret(t.Context(), "account", value(second)); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Duration(trial.Left) + time.Minute) // nobody confirms
+		synctest.Wait()
+		if got, want := b.dnsd(), "9.9.9.10:853 hunter2-second.dns.example, 9.9.9.9:53 "; got != want {
+			t.Errorf("after the trial dnsd is told %q, want %q", got, want)
+		}
+	})
+}
+
+func TestOverdueSecretsAreShownInTheStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)
 		b.boot()
