@@ -42,7 +42,13 @@ func New(log *slog.Logger, m Machine, look looker, dirs run.Dirs) Updater {
 func (u Updater) Serve(ctx context.Context) error { return u.u.serve(ctx) }
 
 // Run holds trials only.
-func (u Updater) Run(ctx context.Context) error { return u.u.run(ctx) }
+func (u Updater) Run(ctx context.Context) error {
+	rest, err := u.u.settle()
+	if err != nil {
+		return err
+	}
+	return u.u.run(ctx, rest)
+}
 
 // Judge puts what follows from the slots' states into words.
 func Judge(running boot.Slot, bootID string, own, other boot.State, noted bool, slot boot.Slot, armedIn, why string) string {

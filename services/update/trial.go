@@ -20,10 +20,12 @@ const TrialTime = 3 * time.Minute
 // lookAgain is how long it is between two looks.
 const lookAgain = 2 * time.Second
 
-// settle finds out what became of the last update. If it is on trial, that is held.
-func (u *updater) settle(ctx context.Context) error {
+// settle finds out what became of the last update. It returns what is left to do, which
+// may take as long as a trial. Nobody may be listened to before: they would not be told
+// that the running slot has yet to prove itself.
+func (u *updater) settle() (rest func(context.Context) error, err error) {
 	var own, other boot.Status
-	err := u.esp(func(e *boot.ESP) error {
+	err = u.esp(func(e *boot.ESP) error {
 		var err error
 		if own, err = e.Status(u.box.slot); err != nil {
 			return err
@@ -35,7 +37,7 @@ func (u *updater) settle(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if u.box.info.Version == "" {
 		u.box.info.Version = own.Entry.Version
@@ -43,22 +45,22 @@ func (u *updater) settle(ctx context.Context) error {
 	}
 	switch v := judge(u.box.slot, u.box.bootID, own.State, other.State, u.store.get().Pending); v.next {
 	case onTrial:
-		u.mu.Lock()
 		u.trial = true
-		u.mu.Unlock()
-		return u.hold(ctx, other.State == boot.Good)
+		return func(ctx context.Context) error { return u.hold(ctx, other.State == boot.Good) }, nil
 	case goOn:
 		u.log.Info("the update is armed: go on where we were interrupted")
 		u.restartSoon()
-		return nil
 	case over:
-		return u.over(u.store.get().Pending, v.outcome, v.why)
+		return nothingLeft, u.over(u.store.get().Pending, v.outcome, v.why)
+	case nothing:
+		if s := u.store.get(); u.box.info.Built.After(s.Newest) {
+			u.note(func(s *state) { s.Newest = later(s.Newest, u.box.info.Built) })
+		}
 	}
-	if s := u.store.get(); u.box.info.Built.After(s.Newest) {
-		u.note(func(s *state) { s.Newest = later(s.Newest, u.box.info.Built) })
-	}
-	return nil
+	return nothingLeft, nil
 }
+
+func nothingLeft(context.Context) error { return nil }
 
 // note changes what is remembered, if it can. On a full disk the box goes on without.
 func (u *updater) note(f func(*state)) {

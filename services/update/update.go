@@ -98,6 +98,10 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs, trial time.Dura
 
 // serve answers at the socket, and holds the trial if there is one.
 func (u *updater) serve(ctx context.Context) error {
+	rest, err := u.settle()
+	if err != nil {
+		return err
+	}
 	l, err := sock.Listen(filepath.Join(u.dirs.Run, api.SocketFile), svcconf.Webuid.ID, svcconf.Webuid.ID)
 	if err != nil {
 		return err
@@ -110,7 +114,7 @@ func (u *updater) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	context.AfterFunc(ctx, func() { server.Close() })
 	g.Go(func() error { return server.Serve(l) })
-	g.Go(func() error { return u.run(ctx) })
+	g.Go(func() error { return u.run(ctx, rest) })
 	if err := g.Wait(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -169,10 +173,9 @@ func (u *updater) esp(f func(*boot.ESP) error) error { return boot.With(u.box.es
 // other is the slot that does not run.
 func (u *updater) other() boot.Slot { return u.box.slot.Other() }
 
-// run settles how the last update ended, or is to end, and restarts the machine when
-// that was asked for.
-func (u *updater) run(ctx context.Context) error {
-	if err := u.settle(ctx); err != nil {
+// run does the rest of the last update, and restarts the machine when that was asked for.
+func (u *updater) run(ctx context.Context, rest func(context.Context) error) error {
+	if err := rest(ctx); err != nil {
 		return err
 	}
 	select {
