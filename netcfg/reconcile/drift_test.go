@@ -115,6 +115,51 @@ func TestWhatIsAskedForIsNoDrift(t *testing.T) {
 	})
 }
 
+func TestDriftOfAChangeOnTrialIsPutRightToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home)
+		trial, err := b.try(strings.ReplaceAll(home, "192.168.40.", "192.168.41."))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tried := b.kernel.still()
+		b.kernel.mess(addAddress("10.9.9.9/24"))
+		wait(time.Second)
+		if got := b.kernel.still(); got != tried {
+			t.Errorf("got %s, want %s", got, tried)
+		}
+		if err := b.confirm(trial.Token); err != nil {
+			t.Error(err)
+		}
+		if list := b.drift(); len(list) != 1 || list[0].What != "address 10.9.9.9/24 was added to eth2" {
+			t.Errorf("recorded %+v", list)
+		}
+	})
+}
+
+func TestAnUndoneChangeIsNoDrift(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		b.mustApply(home)
+		before := b.kernel.still()
+		if _, err := b.try(strings.ReplaceAll(home, "192.168.40.", "192.168.41.")); err != nil {
+			t.Fatal(err)
+		}
+		wait(30 * time.Minute) // a rule ends in an hour
+		if got := b.kernel.still(); got != before {
+			t.Errorf("got %s, want %s", got, before)
+		}
+		if list := b.drift(); len(list) > 0 {
+			t.Errorf("recorded %+v", list)
+		}
+	})
+}
+
 func TestDriftWhileNobodyLookedIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)
