@@ -96,7 +96,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
 
 .PHONY: bench
-bench: deps-test build image ## measure scale, packet cost, throughput, memory and the image's start, and print the tables
+bench: deps-test build image ## measure scale, packet cost, throughput, memory and the image's start, and print the tables (BENCHFLAGS=--only=boot)
 	$(SUDO) bin/bulkhead lab bench $(BENCHFLAGS)
 	go run ./images/kernel/measure
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -36,5 +37,6 @@ func newLabBenchCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&o.File, "config", "c", "configs/zero-trust.yaml", "configuration `file` of the lab whose memory is measured")
 	cmd.Flags().StringVar(&o.Image, "image", "out/bulkhead-"+runtime.GOARCH+".img", "disk image `file` whose start is measured")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 15, "how often each measurement is repeated; the median counts")
+	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "`parts` to measure, of "+strings.Join(bench.Parts(), ", ")+"; default: all")
 	return cmd
 }

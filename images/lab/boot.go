@@ -24,6 +24,7 @@ import (
 type Stage struct {
 	Name string
 	At   time.Duration // since it was switched on
+	CPU  time.Duration // that QEMU took until then
 }
 
 // marks are what the console shows on the way.
@@ -52,7 +53,7 @@ func (l *Lab) Reboot(ctx context.Context) ([]Stage, error) {
 	note := func(name string) {
 		mu.Lock()
 		defer mu.Unlock()
-		stages = append(stages, Stage{name, time.Since(start)})
+		stages = append(stages, Stage{name, time.Since(start), l.Box.CPU()})
 	}
 	watching, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -316,6 +317,25 @@ func (m *Machine) AwaitEvent(ctx context.Context, names ...string) (string, erro
 
 // Done is closed when the machine is off.
 func (m *Machine) Done() <-chan struct{} { return m.done }
+
+// CPU returns the processor time that the machine has taken so far, in steps of 10 ms.
+// It depends far less than the clock on what else runs on this computer. It is 0 for a
+// machine that is off.
+func (m *Machine) CPU() time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.process.Pid))
+	if err != nil {
+		return 0
+	}
+	// utime and stime, proc_pid_stat(5), in hundredths of a second on all of Linux's
+	// architectures. The name before them may hold anything.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	var sum time.Duration
+	for _, f := range fields[min(11, len(fields)):min(13, len(fields))] {
+		n, _ := strconv.ParseInt(f, 10, 64) // the kernel's
+		sum += time.Duration(n) * 10 * time.Millisecond
+	}
+	return sum
+}
 
 // Kill cuts the power: QEMU ends without a chance to write anything. It returns when
 // QEMU is gone; a machine that is off already is left alone.
