@@ -144,7 +144,6 @@ func atNothing(b *testing.B, vlans []uint16) (r *reconcile.Reconciler, ns int) {
 		Kernel: kernel, Conntrack: conntrack, Counters: new(fakeConntrack), Store: store, Run: filepath.Join(dir, "run"),
 		Secrets:  secrets.Open(dir, dir, slog.New(slog.DiscardHandler), time.Now),
 		Provided: provided, Log: slog.New(slog.DiscardHandler), Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
-		Secrets: secrets.Open(dir, filepath.Join(dir, "state"), slog.New(slog.DiscardHandler), time.Now),
 	})
 	return r, ns
 }
