@@ -311,6 +311,13 @@ func (a *asked) occur(op openapitest.Operation, status int) (int, http.Header, s
 	case status == 413 && op.In != nil:
 		r.body = `{"a":"` + strings.Repeat("a", 8<<20) + `"}`
 		a.upward.say(a.t, 413, map[string]string{"error": "as updated says it"})
+	case status == 409:
+		a.upward.say(a.t, 409, map[string]any{"error": "another is", "pending": plain(a.t, a.sources.Sample(webui.Failure)).(map[string]any)["pending"]})
+		got, header, body := a.ask(op.Method, r)
+		if !strings.Contains(body, `"pending":{`) {
+			a.t.Errorf("%s %s: 409 does not say what is in the way: %s", op.Method, op.Path, body)
+		}
+		return got, header, body
 	case status == 422:
 		a.upward.say(a.t, 422, a.sources.Sample(webui.Failure))
 	default:

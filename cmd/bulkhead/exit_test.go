@@ -54,7 +54,7 @@ func TestScriptsCanRelyOnExitCodesAndJSON(t *testing.T) {
 	failing := write("failing.yaml", firstFile+"tests:\n  - {from: gadgets, to: management, protocols: [ssh], expect: allow}\n")
 	missing := filepath.Join(dir, "missing.yaml")
 	nobody := filepath.Join(dir, "nobody.sock")
-	bin, box := program(t), serve(t, &backend{status: running})
+	bin, box, busy := program(t), serve(t, &backend{status: running}), serve(t, &backend{status: pending})
 
 	for _, c := range []struct {
 		args []string
@@ -87,10 +87,25 @@ func TestScriptsCanRelyOnExitCodesAndJSON(t *testing.T) {
 		{[]string{"apply", "--socket", box, broken, "--author", "kim", "-m", "guests"}, 1, is[failure]},
 		{[]string{"apply", "--socket", nobody, good}, 3, is[failure]},
 		{[]string{"apply"}, 2, nil},
+		// In this order: what is tried waits to be confirmed, here.
+		{[]string{"confirm", "--socket", box}, 1, is[failure]},
+		{[]string{"cancel", "--socket", box}, 1, is[failure]},
+		{[]string{"apply", "--socket", box, good, "--author", "kim", "-m", "guests"}, 0, is[api.Trial]},
+		{[]string{"confirm", "--socket", box, "another"}, 1, is[failure]},
+		{[]string{"confirm", "--socket", box}, 0, is[api.Status]},
+		{[]string{"confirm", "--socket", box}, 1, is[failure]},
+		{[]string{"apply", "--socket", box, good, "--author", "kim", "-m", "guests"}, 0, is[api.Trial]},
+		{[]string{"cancel", "--socket", box}, 0, is[api.Outcome]},
+		{[]string{"apply", "--socket", box, "--yes", good, "--author", "kim", "-m", "guests"}, 0, is[api.Plan]},
+		{[]string{"apply", "--socket", busy, good, "--author", "kim", "-m", "guests"}, 1, is[failure]},
+		{[]string{"confirm", "--socket", nobody, "token"}, 3, is[failure]},
+		{[]string{"cancel", "--socket", nobody}, 3, is[failure]},
+		{[]string{"confirm", "one", "two"}, 2, nil},
+		{[]string{"cancel", "it"}, 2, nil},
 	} {
 		name := strings.Join(c.args, " ")
 		cmd := exec.Command(bin, append([]string{"--json"}, c.args...)...)
-		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "BULKHEAD_TOKEN=", "BULKHEAD_TOKEN_FILE=")
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_RUNTIME_DIR="+dir, "BULKHEAD_TOKEN=", "BULKHEAD_TOKEN_FILE=")
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		_ = cmd.Run() // the code says it

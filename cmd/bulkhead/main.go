@@ -98,6 +98,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 type failure struct {
 	Error   string       `json:"error"`
 	Refused *api.Refused `json:"refused,omitempty"`
+	Pending *api.Pending `json:"pending,omitempty"` // the change that is in the way
 }
 
 // report prints an error, unless its command has shown all there is to say, and
@@ -108,7 +109,11 @@ func (a *app) report(err error) int {
 	}
 	refused, _ := errors.AsType[*api.Refused](err)
 	if a.json && !errors.Is(err, errUsage) {
-		_ = a.printJSON(failure{err.Error(), refused}) // the words follow in any case
+		f := failure{Error: err.Error(), Refused: refused}
+		if busy, ok := errors.AsType[*api.Busy](err); ok {
+			f.Pending = &busy.Pending
+		}
+		_ = a.printJSON(f) // the words follow in any case
 	}
 	if refused != nil {
 		a.problems(a.err, refused)
