@@ -254,6 +254,9 @@ func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, c claim,
 	if !a.json {
 		a.printPlan(plan)
 	}
+	if plan.Lockout != "" {
+		return &api.Refused{Lockout: plan.Lockout}
+	}
 	if !c.yes {
 		if !a.asks || f.Name == "-" {
 			return fmt.Errorf("%w: nobody is there to agree to the plan: use --yes, or later: %s", errUsage, later)

@@ -144,7 +144,7 @@ func (r *Reconciler) propose(p proposal) (*trial, target, error) {
 	window := time.Duration(p.terms.Window)
 	switch {
 	case window != 0:
-	case len(moves) > 0:
+	case len(moves) > 0, plan.Path != nil && plan.Path.Moves: // the box or its author has a way to go
 		window = txn.MovedWindow
 	default:
 		window = txn.UsualWindow

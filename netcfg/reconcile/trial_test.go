@@ -22,6 +22,7 @@ import (
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/plan"
+	"bulkhead/netcfg/txn"
 )
 
 const (
@@ -216,6 +217,30 @@ func TestTheWindowIsLongerWhenTheBoxMoves(t *testing.T) {
 		}
 		wait(time.Second)
 		b.is("undone", home, zonesHome)
+	})
+}
+
+// TestTheWindowIsLongerWhenItsAuthorMoves blocks the author, who can go to another admin
+// zone and confirm there.
+func TestTheWindowIsLongerWhenItsAuthorMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		two := strings.Replace(home, "subnet: 192.168.40.0/24", "subnet: 192.168.40.0/24, admin: true", 1)
+		b.mustApply(two)
+		c := change(two + "block:\n  - {name: no-visitors, from: 192.168.10.50, to: box, why: strict}\n")
+		for from, want := range map[string]time.Duration{"192.168.10.50": txn.MovedWindow, "192.168.10.51": txn.UsualWindow} {
+			c.Origin = origin(from)
+			tr, err := b.r.Apply(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tr.Left != api.Window(want) || len(tr.Moves) > 0 {
+				t.Errorf("from %s: %s to confirm, and %v moves; want %s", from, tr.Left, tr.Moves, want)
+			}
+			wait(want)
+		}
 	})
 }
 
