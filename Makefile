@@ -71,10 +71,12 @@ test-vm: ## tests in virtual machines with the image's kernel, which make kernel
 	BULKHEAD_NEED_VM=1 $(suite) -name vm -noskip -- -race -count=1 -p 1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") $(vmpkgs)
 
 .PHONY: test-arm64
-test-arm64: ## the same on arm64, emulated: not part of make test, since its kernel takes as long again
+test-arm64: ## kernel and image on arm64, emulated: not part of make test, since its kernel takes as long again
 	@.ci/deps test arm64
 	@$(MAKE) --no-print-directory kernel ARCH=arm64
-	BULKHEAD_NEED_VM=arm64 $(suite) -name arm64 -noskip -- -count=1 -timeout 30m -run '^TestGuest$$' ./images/kernel
+	BULKHEAD_NEED_VM=arm64 $(suite) -name arm64-kernel -noskip -- -count=1 -timeout 30m -run '^TestGuest$$' ./images/kernel
+	BULKHEAD_NEED_VM=arm64 $(suite) -name arm64-image -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") \
+		-run '^(TestEveryZoneIsServed|TestMatrixOverTags|TestBoxComesBackAfterLossOfPower)$$' ./images/lab/vm
 
 .PHONY: soak
 soak: build ## kill -9 of each of five daemons under load, 50 times

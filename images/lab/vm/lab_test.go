@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -29,7 +28,7 @@ var (
 // behind, neither machines nor links. Without BULKHEAD_NEED_VM, those that take a
 // minute are skipped.
 func TestMain(m *testing.M) {
-	if os.Getenv("BULKHEAD_NEED_VM") == "1" {
+	if os.Getenv("BULKHEAD_NEED_VM") != "" {
 		var err error
 		if world, err = lab.Enter(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -57,7 +56,7 @@ func image(t testing.TB) (disk, bin string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	r, err := build.Build(t.Context(), build.Options{Arch: runtime.GOARCH, Tree: "../../..", Out: filepath.Join(world.Dir, "out"), Kernel: findKernel(t).Dir})
+	r, err := build.Build(t.Context(), build.Options{Arch: goarch(), Tree: "../../..", Out: filepath.Join(world.Dir, "out"), Kernel: findKernel(t).Dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +100,7 @@ func startLab(t testing.TB) *lab.Lab {
 	disk, bin := image(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	l, err := lab.StartVM(ctx, world, lab.VMOptions{File: example, Bin: bin, Image: disk, Memory: 256, Printer: &lab.Printer{W: os.Stderr}})
+	l, err := lab.StartVM(ctx, world, lab.VMOptions{Arch: goarch(), File: example, Bin: bin, Image: disk, Memory: 256, Printer: &lab.Printer{W: os.Stderr}})
 	if err != nil {
 		t.Fatal(err)
 	}

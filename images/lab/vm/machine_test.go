@@ -23,17 +23,27 @@ import (
 // lack skips the test, or fails it where BULKHEAD_NEED_VM says that all is there.
 func lack(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if os.Getenv("BULKHEAD_NEED_VM") == "1" {
+	if os.Getenv("BULKHEAD_NEED_VM") != "" {
 		t.Fatalf(format, args...)
 	}
 	t.Skipf(format, args...)
 }
 
-// findKernel returns the kernel of this machine's architecture, which must have been
-// built.
+// goarch is the architecture of the machines: this computer's, or the one that
+// BULKHEAD_NEED_VM names.
+func goarch() string {
+	switch need := os.Getenv("BULKHEAD_NEED_VM"); need {
+	case "", "1":
+		return runtime.GOARCH
+	default:
+		return need
+	}
+}
+
+// findKernel returns the kernel of the machines, which must have been built.
 func findKernel(t testing.TB) kernel.Kernel {
 	t.Helper()
-	arch, err := kernel.ArchByName(runtime.GOARCH)
+	arch, err := kernel.ArchByName(goarch())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +63,7 @@ func findKernel(t testing.TB) kernel.Kernel {
 // console is the kernel's name of the serial line.
 func console(t testing.TB) string {
 	t.Helper()
-	arch, err := kernel.ArchByName(runtime.GOARCH)
+	arch, err := kernel.ArchByName(goarch())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,14 +73,14 @@ func console(t testing.TB) string {
 // options are those of a machine that runs package guest.
 func options(t testing.TB) vm.Options {
 	t.Helper()
-	if err := vm.Lacks(runtime.GOARCH); err != nil {
+	if err := vm.Lacks(goarch()); err != nil {
 		lack(t, "%v", err)
 	}
 	k := findKernel(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "init")
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "./guest")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch())
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the guest: %v\n%s", err, out)
 	}
@@ -83,7 +93,7 @@ func options(t testing.TB) vm.Options {
 		t.Fatal(err)
 	}
 	return vm.Options{
-		Arch: runtime.GOARCH, Dir: dir, Memory: 128,
+		Arch: goarch(), Dir: dir, Memory: 128,
 		Kernel: k.Image(), Initrd: initrd, Append: "quiet panic=-1 console=" + console(t),
 	}
 }
