@@ -149,7 +149,7 @@ func TestHoppingOnTheTrunkEndsAtTheBox(t *testing.T) {
 	b := setUp(t)
 	uncounted := func(hop) string { return "" }
 	spoofed := func(h hop) string { return h.victim.Zone.Name + ".spoofed" }
-	nowhere := func(hop) string { return "nowhere" } // no zone is on the port itself
+	nowhere := func(hop) string { return onPort } // no zone is on the port itself
 	for _, tt := range []struct {
 		name    string
 		tags    func(own, victim uint16) []tag
@@ -241,10 +241,20 @@ func (b *boxBench) throw(t *testing.T, frames []lab.Frame, atBox bool, want map[
 			t.Errorf("%x %s → %s: at the box %t, arrived at %v", frames[i].Header, frames[i].Packet.Src, frames[i].Packet.Dst, g.AtBox, g.At)
 		}
 	}
+	// The box's kernel itself says who it is by IPv6 on the port that belongs to no zone,
+	// now and then: what is refused there may be more than what was thrown.
+	if own := refused[onPort]; own > want[onPort] {
+		if refused[onPort] = want[onPort]; want[onPort] == 0 {
+			delete(refused, onPort)
+		}
+	}
 	if diff := cmp.Diff(want, refused); diff != "" {
 		t.Errorf("refused by the box (-want +got):\n%s", diff)
 	}
 }
+
+// onPort is the counter of what is refused on links that belong to no zone.
+const onPort = "nowhere"
 
 // TestEveryZoneIsServed asks the box for its own name, and a name of the internet, in
 // each zone, at the address that came with the lease.
