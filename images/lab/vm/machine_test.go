@@ -158,15 +158,15 @@ func TestMachine(t *testing.T) {
 
 	m := start(t, ctx, o)
 	order(t, ctx, m, "read", "of the image")
-	order(t, ctx, m, "carrier eth0", "0")
-	order(t, ctx, m, "carrier eth1", "1")
+	order(t, ctx, m, "carrier eth0 0", "0")
+	order(t, ctx, m, "carrier eth1 1", "1")
 	for nic, up := range map[string]bool{"wan": true, "trunk": false} {
 		if err := m.SetCable(ctx, nic, up); err != nil {
 			t.Fatal(err)
 		}
 	}
-	order(t, ctx, m, "carrier eth0", "1")
-	order(t, ctx, m, "carrier eth1", "0")
+	order(t, ctx, m, "carrier eth0 1", "1")
+	order(t, ctx, m, "carrier eth1 0", "0")
 	order(t, ctx, m, "write of the guest", "done")
 	if err := m.Kill(); err != nil {
 		t.Fatal(err)

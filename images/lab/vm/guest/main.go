@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,7 +63,8 @@ func obey(order, argument string) (string, error) {
 		text, _, _ := bytes.Cut(b[:n], []byte{0})
 		return string(text), err
 	case "carrier":
-		i, err := net.InterfaceByName(argument)
+		name, want, _ := strings.Cut(argument, " ")
+		i, err := net.InterfaceByName(name)
 		if err != nil {
 			return "", err
 		}
@@ -79,8 +81,7 @@ func obey(order, argument string) (string, error) {
 		if err := unix.IoctlIfreq(up, unix.SIOCSIFFLAGS, req); err != nil {
 			return "", err
 		}
-		text, err := os.ReadFile("/sys/class/net/" + i.Name + "/carrier")
-		return strings.TrimSpace(string(text)), err
+		return carrier(i.Name, want)
 	case "hang": // with a watchdog that wants to be fed
 		f, err := os.OpenFile("/dev/watchdog0", os.O_WRONLY, 0)
 		if err != nil {
@@ -91,4 +92,16 @@ func obey(order, argument string) (string, error) {
 		return "", unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	}
 	return "", fmt.Errorf("unknown order %q", order)
+}
+
+// carrier waits until a link has a carrier ("1") or none ("0") as wanted, and returns
+// which it has. The driver learns of a cable some time after it was moved.
+func carrier(link, want string) (string, error) {
+	for patience := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		text, err := os.ReadFile("/sys/class/net/" + link + "/carrier")
+		got := strings.TrimSpace(string(text))
+		if err != nil || got == want || time.Now().After(patience) {
+			return got, err
+		}
+	}
 }
