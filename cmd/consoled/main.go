@@ -20,15 +20,11 @@ func main() {
 	dirs := run.Flags(flag.CommandLine)
 	root := flag.String("root", "/", "`directory` below which /dev, /proc, /sys, /etc and gokrazy's socket are")
 	flag.Parse()
-	behind := privdrop.Yield()
 	// webuid's socket is in webuid's directory.
 	limited := privdrop.Limit([]int{svcconf.Webuid.ID})
 	run.Main("consoled", func(ctx context.Context, log *slog.Logger) error {
 		if limited != nil {
 			return limited
-		}
-		if behind != nil {
-			log.Warn("the console takes time from what it shows", "err", behind)
 		}
 		return console.Run(ctx, log, *root, dirs.Run)
 	})

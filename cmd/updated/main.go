@@ -23,9 +23,6 @@ func main() {
 	trial := flag.Duration("trial", update.TrialTime, "`time` that an update has to prove itself")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("svc", "updated")
-	if err := privdrop.Yield(); err != nil {
-		log.Warn("takes time from the services", "err", err)
-	}
 	if err := update.MountPerm(context.Background(), log); err != nil {
 		log.Error("without /perm nothing is remembered", "err", err)
 	}

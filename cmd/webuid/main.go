@@ -24,9 +24,6 @@ import (
 func main() {
 	dirs := run.Flags(flag.CommandLine)
 	flag.Parse()
-	if err := privdrop.Yield(); err != nil {
-		log.Print(err) // serves all the same
-	}
 	me := svcconf.Webuid
 	_, err1 := privdrop.Dir(dirs.Run, me.Name, me.ID, me.ID)
 	_, err2 := privdrop.Dir(dirs.State, me.Name, me.ID, me.ID)
