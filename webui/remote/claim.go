@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
+	"time"
 
 	"bulkhead/webui/access"
 )
@@ -24,12 +26,29 @@ type Claim struct {
 
 // Look asks who answers at the address.
 func Look(ctx context.Context, base string) (*Claim, error) {
-	conn, err := dial(ctx, base)
+	conn, err := patiently(ctx, func() (*tls.Conn, error) { return dial(ctx, base) })
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	return &Claim{base, access.FingerprintOf(conn.ConnectionState().PeerCertificates[0])}, nil
+}
+
+// patiently dials until nobody refuses, for ten seconds at most: a box that has just been
+// started has its address, and shows it, before anything listens there.
+func patiently[T any](ctx context.Context, dial func() (T, error)) (T, error) {
+	const patience, pause = 10 * time.Second, 200 * time.Millisecond
+	for last := time.Now().Add(patience); ; {
+		conn, err := dial()
+		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(last) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return conn, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // dial opens a connection to whoever answers.
