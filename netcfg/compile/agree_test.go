@@ -145,10 +145,14 @@ func (g *generator) config() *model.Config {
 		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 * (i + 1)), 0}), 24+g.IntN(3))
 		b := subnet.Addr().As4()
 		at := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{b[0], b[1], b[2], n}) }
+		var observed time.Time
+		if g.IntN(8) == 0 {
+			observed = time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)
+		}
 		cfg.Zones = append(cfg.Zones, &model.Zone{
 			Name: "zone" + string(rune('a'+i)), Port: trunk, VLAN: uint16(10 * (i + 1)), Subnet: subnet, Gateway: at(1),
 			Admin: i == 0, Ping: g.IntN(3) > 0, DHCP: model.DHCP{Enabled: g.IntN(4) > 0, Pool: model.Range{First: at(32), Last: at(62)}},
-			DNS: model.DNS{Enabled: g.IntN(4) > 0},
+			DNS: model.DNS{Enabled: g.IntN(4) > 0}, Observed: observed,
 		})
 	}
 	for i := range g.IntN(6) {

@@ -95,6 +95,7 @@ func (d *decoder) decode(root *node) {
 	}
 	d.lost(root, f)
 	d.system(f.get("system"))
+	d.flows(f.get("flows"))
 	d.readPorts(f)
 	d.readUplink(f.get("internet"), f.key("internet"))
 	d.readZones(f)

@@ -94,11 +94,12 @@ func flat(c *model.Config) any {
 	out := m{
 		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}, "push": push(c.System.Push)},
 		"ports":  c.Ports,
+		"flows":  m{"keep": c.Flows.Keep.String(), "size": c.Flows.Size},
 		"zones": list(len(c.Zones), func(i int) any {
 			z := *c.Zones[i]
 			return m{
 				"name": z.Name, "port": z.Port.Name, "vlan": z.VLAN, "subnet": z.Subnet, "gateway": z.Gateway, "admin": z.Admin, "ping": z.Ping,
-				"ipv6": z.IPv6, "dns": z.DNS, "pos": z.Pos.String(),
+				"ipv6": z.IPv6, "dns": z.DNS, "flows": z.Flows, "observed": z.Observed, "pos": z.Pos.String(),
 				"dhcp": m{"enabled": z.DHCP.Enabled, "first": z.DHCP.Pool.First, "last": z.DHCP.Pool.Last, "lease": z.DHCP.Lease.String(), "ntp": z.DHCP.NTP},
 			}
 		}),

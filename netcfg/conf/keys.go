@@ -14,7 +14,9 @@ var tables = map[string][]key{
 		{name: "system"}, {"ports", true}, {name: "internet"}, {name: "resolvers"}, {"zones", true},
 		{name: "devices"}, {name: "groups"}, {name: "protocols"},
 		{name: "allow"}, {name: "block"}, {name: "forwards"}, {name: "tests"},
+		{name: "flows"},
 	},
+	"flows":             {{name: "keep"}, {name: "size"}},
 	"system":            {{name: "name"}, {name: "domain"}, {name: "timezone"}, {name: "updates"}, {name: "config"}},
 	"system.updates":    {{name: "gokrazy"}},
 	"system.config":     {{"push", true}, {"key", true}, {"known-host", true}},
@@ -27,6 +29,7 @@ var tables = map[string][]key{
 	"zones.*": {
 		{"port", true}, {name: "vlan"}, {"subnet", true}, {name: "gateway"}, {name: "admin"},
 		{name: "ping"}, {name: "ipv6"}, {name: "dhcp"}, {name: "dns"},
+		{name: "flows"}, {name: "mode"}, {name: "observe-until"},
 	},
 	"zones.*.dhcp": {{name: "pool"}, {name: "lease"}, {name: "ntp"}},
 	"zones.*.dns":  {{name: "block"}, {name: "force"}},

@@ -58,6 +58,8 @@ func (d *decoder) readZone(z *zone, f *fields) {
 	m.Admin = d.bool(f.get("admin"), z.path+".admin", false)
 	m.Ping = d.bool(f.get("ping"), z.path+".ping", true)
 	m.IPv6 = d.bool(f.get("ipv6"), z.path+".ipv6", true)
+	m.Flows = d.recorded(f, z.path+".flows")
+	m.Observed = d.mode(f, z.path)
 	if sn := f.get("subnet"); sn != nil {
 		if p, ok := d.subnet(sn, z.path+".subnet"); ok {
 			m.Subnet, z.subnet = p, sn

@@ -6,6 +6,7 @@
 package model
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ type Config struct {
 	Block     []*Rule
 	Forwards  []*Forward
 	Tests     []*Test
+	Flows     Flows
 	Secrets   []SecretUse // every place where the name of a secret stands
 }
 
@@ -140,7 +142,52 @@ type Zone struct {
 	IPv6    bool         // takes part in IPv6 where the uplink offers it
 	DHCP    DHCP
 	DNS     DNS
-	Pos     diag.Pos
+	Flows   Recorded
+	// Observed is the first instant at which the zone is judged again. Until then it may
+	// open every connection but to the box, and but those that a block names. Zero: it is
+	// always judged.
+	Observed time.Time
+	Pos      diag.Pos
+}
+
+// Flows is what is kept of flow records.
+type Flows struct {
+	Keep time.Duration // whole days
+	Size int64         // bytes
+}
+
+// Recorded is how much of a zone's flows is written down.
+type Recorded uint8
+
+// The ways to record, each less than the one before it.
+const (
+	RecordFull    Recorded = iota
+	RecordNoNames          // addresses, but neither names of devices nor what they asked DNS for
+	RecordCounts           // how much passed between zones
+	RecordOff
+)
+
+var recorded = []string{"full", "no-names", "counts", "off"}
+
+// ParseRecorded returns the way to record that a file calls s.
+func ParseRecorded(s string) (Recorded, bool) {
+	i := slices.Index(recorded, s)
+	return Recorded(max(i, 0)), i >= 0
+}
+
+func (r Recorded) String() string { return recorded[r] }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r Recorded) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *Recorded) UnmarshalText(b []byte) error {
+	v, ok := ParseRecorded(string(b))
+	if !ok {
+		return fmt.Errorf("%.20q is not one of %q", b, recorded)
+	}
+	*r = v
+	return nil
 }
 
 // DHCP is what a zone's DHCP server hands out.

@@ -49,6 +49,9 @@ const (
 // keep these numbers.
 var reasonOrder = []Reason{NotAllowed, Spoofed, Borrowed, Bogon, IPv6, Elsewhere, Stray}
 
+// Reasons returns the reasons for which packets are refused without a rule.
+func Reasons() []Reason { return slices.Clone(reasonOrder) }
+
 // Mark is the packet mark of what is refused for the reason: [BlockBit] and a
 // number below all rule IDs; 0 for [NotAllowed]. It panics for reasons that refuse
 // nothing.

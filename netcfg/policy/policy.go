@@ -50,7 +50,7 @@ type Rule struct {
 	ID    uint32 // 16 to 2^28-1, for the connection's mark
 	Block bool
 	Why   string
-	Pos   diag.Pos // zero for the box's own rules
+	Pos   diag.Pos // zero for the box's own rules, where the zone stands for [Observing]
 	Until time.Time
 
 	order   int  // place in the file; the box's own come first
@@ -217,6 +217,9 @@ func New(cfg *model.Config, env Env) *Policy {
 	for _, f := range cfg.Forwards {
 		p.addForward(f)
 	}
+	for _, z := range cfg.Zones {
+		p.observe(z)
+	}
 	p.number()
 	for pair, entries := range p.pairs {
 		slices.SortStableFunc(entries, Compare)
@@ -335,6 +338,29 @@ func (p *Policy) RemoteOfHistory() netip.AddrPort {
 		return netip.AddrPort{} // IPv6 is closed
 	}
 	return netip.AddrPortFrom(a, r.Port)
+}
+
+// Observing is what the name of a rule starts with that lets a zone do everything for a
+// while, so that it shows what the zone needs. The zone's name follows.
+const Observing = "observe:"
+
+// observe lets an observed zone open connections to everywhere but the box. Blocks hold
+// as they always do, and of the allows it is the last to give its name.
+func (p *Policy) observe(z *model.Zone) {
+	if z.Observed.IsZero() || p.over(z.Observed) {
+		return
+	}
+	r := p.own(Observing+z.Name, "the zone is observed")
+	r.Pos, r.Until = z.Pos, z.Observed
+	whole := Side{Whole: true}
+	for _, to := range p.Config.Zones {
+		if to != z {
+			p.add(Pair{z.Name, to.Name}, Entry{r, whole, whole, 0, model.AnyService})
+		}
+	}
+	if p.Config.Uplink != nil {
+		p.add(Pair{z.Name, model.Internet}, Entry{r, whole, whole, 0, model.AnyService})
+	}
 }
 
 func (p *Policy) own(name, why string) *Rule {
