@@ -29,6 +29,7 @@ type Result struct {
 	Web    svcconf.Web
 	Update svcconf.Update
 	Push   svcconf.Push
+	Flow   svcconf.Flow
 	// Missing says in a sentence each what could not be set up because the box
 	// lacks something. All the rest works.
 	Missing []string
@@ -61,7 +62,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	r.State.Sysctls = c.compileSysctls()
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
-	r.Web, r.Update, r.Push = c.compileWeb(), c.compileUpdate(), c.compilePush()
+	r.Web, r.Update, r.Push, r.Flow = c.compileWeb(), c.compileUpdate(), c.compilePush(), c.compileFlow()
 	r.Missing = c.missing
 	return r
 }

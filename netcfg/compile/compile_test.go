@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -146,5 +147,34 @@ func TestUnusedPortsComeUpWhenAskedFor(t *testing.T) {
 		if len(got.Addrs) != 1 {
 			t.Errorf("addresses %v", got.Addrs)
 		}
+	}
+}
+
+func TestFlowdKnowsZonesDevicesAndMarks(t *testing.T) {
+	r := compileExample(t, "../../configs/zero-trust.yaml")
+	f := r.Flow
+	if got, want := len(f.Zones), 5; got != want {
+		t.Fatalf("%d zones, want %d", got, want)
+	}
+	if z := f.Zones[4]; z.Zone != "guest" || z.Link != "trunk.50" || z.Record != model.RecordNoNames || z.Address != netip.MustParseAddr("192.168.50.1") {
+		t.Errorf("guest is %+v", z)
+	}
+	if got, want := len(f.Devices), 3; got != want {
+		t.Errorf("%d devices, want %d: the television's address was found at run time", got, want)
+	}
+	names := map[uint32]string{}
+	for _, n := range append(f.Rules, f.Reasons...) {
+		if other, taken := names[n.Mark]; taken {
+			t.Errorf("%s and %s have one mark", other, n.Name)
+		}
+		names[n.Mark] = n.Name
+	}
+	for _, rule := range r.Policy.Rules {
+		if names[rule.Mark()] != rule.Name {
+			t.Errorf("mark %#x of %s is called %q", rule.Mark(), rule.Name, names[rule.Mark()])
+		}
+	}
+	if want := (svcconf.FlowKeep{Age: svcconf.Duration(90 * 24 * time.Hour), Size: 1 << 30}); f.Keep != want {
+		t.Errorf("kept are %+v, want %+v", f.Keep, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/svcconf"
 )
 
@@ -58,6 +59,31 @@ func (c *compiler) compileWAN() svcconf.WAN {
 		Link: c.links[model.Internet], Mode: u.IPv4.Mode, Hostname: c.cfg.System.Name,
 		Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers,
 	}
+}
+
+func (c *compiler) compileFlow() svcconf.Flow {
+	keep := c.cfg.Flows
+	f := svcconf.Flow{Keep: svcconf.FlowKeep{Age: svcconf.Duration(keep.Keep), Size: keep.Size}}
+	for _, z := range c.cfg.Zones {
+		if link, ok := c.links[z.Name]; ok {
+			f.Zones = append(f.Zones, svcconf.FlowZone{Zone: z.Name, Link: link, Subnet: z.Subnet, Address: z.Gateway, Record: z.Flows})
+		}
+	}
+	if link := c.links[model.Internet]; link != "" {
+		f.Uplink = svcconf.FlowUplink{Link: link, Address: c.uplink().Addr()}
+	}
+	for _, d := range c.cfg.Devices {
+		if a := c.policy.AddressOf(d); a.IsValid() {
+			f.Devices = append(f.Devices, svcconf.FlowDevice{Name: d.Name, Zone: d.Zone.Name, MAC: d.MAC, Address: a, Critical: d.Critical})
+		}
+	}
+	for _, r := range c.policy.Rules {
+		f.Rules = append(f.Rules, svcconf.FlowRule{Mark: r.Mark(), Name: r.Name})
+	}
+	for _, r := range policy.Reasons() {
+		f.Reasons = append(f.Reasons, svcconf.FlowRule{Mark: r.Mark(), Name: string(r)})
+	}
+	return f
 }
 
 func (c *compiler) compileWeb() svcconf.Web {

@@ -140,6 +140,53 @@ type WAN struct {
 	Resolvers []netip.Addr `json:"resolvers,omitempty"`
 }
 
+// Flow configures flowd.
+type Flow struct {
+	Zones   []FlowZone   `json:"zones"` // of those whose link is there
+	Uplink  FlowUplink   `json:"uplink"`
+	Devices []FlowDevice `json:"devices,omitempty"`
+	Rules   []FlowRule   `json:"rules"`   // in force, the box's own included
+	Reasons []FlowRule   `json:"reasons"` // for which no rule refuses
+	Keep    FlowKeep     `json:"keep"`
+}
+
+// FlowZone is a zone in whose name connections are recorded.
+type FlowZone struct {
+	Zone    string         `json:"zone"`
+	Link    string         `json:"link"`
+	Subnet  netip.Prefix   `json:"subnet"`
+	Address netip.Addr     `json:"address"` // the box's
+	Record  model.Recorded `json:"record"`
+}
+
+// FlowUplink is the way to the internet.
+type FlowUplink struct {
+	Link    string     `json:"link,omitempty"` // "": none
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+// FlowDevice is a device that has an address.
+type FlowDevice struct {
+	Name     string     `json:"name"`
+	Zone     string     `json:"zone"`
+	MAC      model.MAC  `json:"mac"`
+	Address  netip.Addr `json:"address"`
+	Critical bool       `json:"critical,omitempty"`
+}
+
+// FlowRule is the name behind the mark of a connection or of a refused packet: that of a
+// rule, or a policy.Reason.
+type FlowRule struct {
+	Mark uint32 `json:"mark"`
+	Name string `json:"name"`
+}
+
+// FlowKeep bounds what is kept.
+type FlowKeep struct {
+	Age  Duration `json:"age"`
+	Size int64    `json:"size"` // bytes
+}
+
 // Web configures webuid.
 type Web struct {
 	Name    string       `json:"name"` // of the box
