@@ -39,9 +39,10 @@ var layers = map[string][]string{
 		"netcfg/svcconf"},
 	"netcfg/plan": {"netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// impact asks the compiled rules whether the author still gets in.
-	"netcfg/impact": {"netcfg/policy", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
-	"netcfg/txn":    {"services/file", "netcfg/gitrepo"}, // entries know their commit: it must stay what it was
-	"netcfg/apply":  {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/impact":  {"netcfg/policy", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/suggest": {"netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
+	"netcfg/txn":     {"services/file", "netcfg/gitrepo"}, // entries know their commit: it must stay what it was
+	"netcfg/apply":   {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
 	"netcfg/api":     {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	"netcfg/secrets": {"services/file"},
@@ -81,6 +82,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"netcfg/reach", "os", "reach is pure"}, {"netcfg/reach", "net", "reach is pure: use net/netip"},
 	{"netcfg/plan", "os", "plan is pure"}, {"netcfg/plan", "net", "plan is pure: use net/netip"},
 	{"netcfg/impact", "os", "impact is pure"}, {"netcfg/impact", "net", "impact is pure: use net/netip"},
+	{"netcfg/suggest", "os", "suggest is pure"}, {"netcfg/suggest", "net", "suggest is pure: use net/netip"},
 	{"netcfg/textdiff", "os", "textdiff compares texts that it is handed"},
 	{"netcfg/nft", "os", "nft describes a ruleset and loads nothing"}, {"netcfg/state", "os", "state is pure"},
 	{"services/...", "github.com/google/nftables", "services cannot touch the firewall"},
@@ -93,7 +95,7 @@ var banned = []struct{ pkgs, dep, why string }{
 }
 
 // clockless are packages that are told the time and never ask for it.
-var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact",
+var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact", "netcfg/suggest",
 	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease",
 	"services/flow/record"}
 
