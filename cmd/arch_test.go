@@ -88,6 +88,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"services/...", "github.com/google/nftables", "services cannot touch the firewall"},
 	{"services/...", "github.com/jsimonetti/rtnetlink/v2", "services change links only through netcfgd"},
 	{"services/flow/record", "os", "record is pure"}, {"services/flow/record", "net", "record is pure: use net/netip"},
+	{"services/flow/inventory", "os", "the inventory is told what was seen"}, {"services/flow/inventory", "net", "the inventory is pure: use net/netip"},
 	{"services/wan/dhcp4", "os", "the client is a state machine without files"}, {"services/wan/dhcp4", "net", "the client is a state machine without sockets"},
 	{"webui/...", "github.com/google/nftables", "the UI asks netcfgd; it changes nothing itself"},
 	{"webui/...", "github.com/jsimonetti/rtnetlink/v2", "the UI asks netcfgd; it changes nothing itself"},
@@ -97,7 +98,7 @@ var banned = []struct{ pkgs, dep, why string }{
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact", "netcfg/suggest",
 	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease",
-	"services/flow/record"}
+	"services/flow/record", "services/flow/inventory"}
 
 type pkg struct {
 	ImportPath, Dir, Name string

@@ -104,6 +104,32 @@ type Lease struct {
 	Expires  time.Time  `json:"expires"`
 }
 
+// DHCPHeard is what dhcpd has heard of who is in the zones, besides the leases.
+type DHCPHeard struct {
+	Clients []DHCPClient `json:"clients"`
+	Servers []DHCPServer `json:"servers"` // that are not the box
+}
+
+// DHCPClient is who asked for an address, whether or not it got one. It chooses what it
+// says of itself.
+type DHCPClient struct {
+	Zone     string     `json:"zone"`
+	MAC      model.MAC  `json:"mac"`
+	Address  netip.Addr `json:"address,omitzero"`   // that it was last given
+	Hostname string     `json:"hostname,omitempty"` // as in [Lease]
+	Options  string     `json:"options,omitempty"`  // that it asks for (option 55), such as "1,3,6,15"
+	Class    string     `json:"class,omitempty"`    // its vendor class (option 60): printable ASCII
+	Seen     time.Time  `json:"seen"`
+}
+
+// DHCPServer is one that a client took an address of, and that is not the box.
+type DHCPServer struct {
+	Zone   string     `json:"zone"`
+	Server netip.Addr `json:"server"`
+	Client model.MAC  `json:"client"` // who did so last
+	Seen   time.Time  `json:"seen"`
+}
+
 // DNS configures dnsd.
 type DNS struct {
 	Domain    string           `json:"domain"` // local domain, without the final dot
