@@ -80,14 +80,16 @@ type encoder struct {
 }
 
 // content adds everything in the table but the table itself. Base chains that are
-// present already are only filled.
-func (e *encoder) content(t *nft.Table, present map[string]bool) error {
+// present already are only filled, and sets that stay are left alone.
+func (e *encoder) content(t *nft.Table, present, stays map[string]bool) error {
 	for _, name := range t.Counters {
 		e.counter(name)
 	}
-	for i := range t.Sets {
-		e.sets[t.Sets[i].Name] = &t.Sets[i]
-		e.set(&t.Sets[i])
+	for _, s := range t.OrderedSets() {
+		e.sets[s.Name] = s
+		if !stays[s.Name] {
+			e.set(s)
+		}
 	}
 	for _, f := range t.Flowtables {
 		e.flowtable(f)

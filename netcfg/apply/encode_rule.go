@@ -94,6 +94,8 @@ func (e *ruleEncoder) stmt(s nft.Stmt) error {
 			&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: reg1})
 	case nft.Count:
 		e.add(&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: s.Name})
+	case nft.Tally:
+		return e.tally(s)
 	case nft.Limit:
 		e.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(s.Rate), Unit: expr.LimitTimeSecond, Burst: s.Burst})
 	case nft.Log:
@@ -133,12 +135,27 @@ func (e *ruleEncoder) log(l nft.Log) {
 
 // lookup loads the fields, concatenated, and looks them up.
 func (e *ruleEncoder) lookup(fields []nft.Field, l *expr.Lookup) error {
+	l.SourceRegister = reg1
+	err := e.key(fields, l.SetName)
+	e.add(l)
+	return err
+}
+
+// tally counts the packet in the element that its fields, concatenated, are.
+func (e *ruleEncoder) tally(s nft.Tally) error {
+	err := e.key(s.Fields, s.Set)
+	e.add(&expr.Dynset{SrcRegKey: reg1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{&expr.Counter{}}})
+	return err
+}
+
+// key loads the fields as a key of the set, from the first register on.
+func (e *ruleEncoder) key(fields []nft.Field, name string) error {
 	for _, f := range fields {
 		e.require(f)
 	}
-	set := e.sets[l.SetName]
+	set := e.sets[name]
 	if set == nil {
-		return fmt.Errorf("there is no set %s", l.SetName)
+		return fmt.Errorf("there is no set %s", name)
 	}
 	reg := uint32(reg32)
 	for _, f := range fields {
@@ -151,8 +168,6 @@ func (e *ruleEncoder) lookup(fields []nft.Field, l *expr.Lookup) error {
 		}
 		reg += (n + 3) / 4
 	}
-	l.SourceRegister = reg1
-	e.add(l)
 	return nil
 }
 

@@ -99,6 +99,9 @@ func size(types []nft.Type) (n uint32) {
 	return n
 }
 
+// dynamicFlags are those of a set that packets add elements to.
+const dynamicFlags = unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+
 func isVerdictMap(s *nft.Set) bool { return len(s.Data) == 1 && s.Data[0] == nft.VerdictType }
 
 func (e *encoder) set(s *nft.Set) {
@@ -112,6 +115,9 @@ func (e *encoder) set(s *nft.Set) {
 		if len(s.Key) > 1 {
 			flags |= nftSetConcat
 		}
+	}
+	if s.Dynamic != nil {
+		flags |= dynamicFlags
 	}
 	var a attrs
 	a.string(unix.NFTA_SET_TABLE, e.table)
@@ -129,6 +135,11 @@ func (e *encoder) set(s *nft.Set) {
 	}
 	if s.Interval && len(s.Key) > 1 {
 		a.nest(unix.NFTA_SET_DESC, func() { a.fieldLengths(s.Key) })
+	}
+	if d := s.Dynamic; d != nil {
+		a.nest(unix.NFTA_SET_DESC, func() { a.uint32(unix.NFTA_SET_DESC_SIZE, d.Size) })
+		a.bytes(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(d.Timeout.Milliseconds())))
+		a.uint32(unix.NFTA_SET_GC_INTERVAL, uint32(d.Sweep.Milliseconds()))
 	}
 	a.uint32(unix.NFTA_SET_ID, e.setID)
 	a.bytes(unix.NFTA_SET_USERDATA, setUserdata(s))

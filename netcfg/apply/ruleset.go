@@ -72,7 +72,8 @@ func (r *Rulesets) Close() error { return r.nl.close() }
 // Load puts a table into the place of the one there is, in one transaction: at each
 // instant packets meet either the old rules or the new ones, complete. Whatever
 // anybody else has put into the table is gone afterwards. Counters that the old table
-// has too keep their values. Loading nil removes the table.
+// has too keep their values, and dynamic sets their elements. Loading nil removes the
+// table.
 //
 // If Load returns an error wrapping an errno, the kernel refused the table and the old
 // one is in force. A table that is not valid, by [nft.Table.Validate], does not reach
@@ -124,7 +125,7 @@ func (r *Rulesets) replace(t *nft.Table) error {
 	}
 	keep := keepable(old, t)
 	t, again := evade(t, old, keep)
-	batch, err := encodeReplacement(t, old, keep)
+	batch, err := encodeReplacement(t, old, keep, lasting(old, t))
 	if err != nil {
 		return err
 	}
@@ -227,8 +228,8 @@ func (r *Rulesets) foreign(last LoadedRuleset) state.Ruleset {
 }
 
 // ObserveRuleset returns the digest of everything in the table as the kernel has it,
-// but for what changes by itself: handles, use counts, the values of counters. The
-// digest means nothing to another kernel version.
+// but for what changes by itself: handles, use counts, the values of counters, the
+// elements of dynamic sets. The digest means nothing to another kernel version.
 func (r *Rulesets) ObserveRuleset() (digest string, exists bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -288,6 +289,18 @@ func keepable(old contents, t *nft.Table) map[string]bool {
 	return keep
 }
 
+// lasting returns the names of the dynamic sets that are in the kernel just as wanted.
+// They stay with what packets have put into them, and so lose no count; what somebody
+// has put there by hand goes when its time is over.
+func lasting(old contents, t *nft.Table) map[string]bool {
+	lasting := make(map[string]bool)
+	for i := range t.Sets {
+		s := &t.Sets[i]
+		lasting[s.Name] = slices.ContainsFunc(old.sets, func(o oldSet) bool { return o.is(s) })
+	}
+	return lasting
+}
+
 // evade returns the table with another name for each base chain that drops by policy and
 // whose name is taken by a chain that cannot stay, and true if there is any.
 //
@@ -319,7 +332,7 @@ func evade(t *nft.Table, old contents, keep map[string]bool) (*nft.Table, bool) 
 
 // encodeReplacement returns the transaction that puts a table into the place of what
 // there is. It begins with the base chains that are not there by name: see evade.
-func encodeReplacement(t *nft.Table, old contents, keep map[string]bool) ([]command, error) {
+func encodeReplacement(t *nft.Table, old contents, keep, lasting map[string]bool) ([]command, error) {
 	e := &encoder{table: t.Name, sets: make(map[string]*nft.Set)}
 	present := maps.Clone(keep)
 	e.out = append(e.out, encodeTable(t.Name))
@@ -329,14 +342,14 @@ func encodeReplacement(t *nft.Table, old contents, keep map[string]bool) ([]comm
 			present[c.Name] = true
 		}
 	}
-	e.out = append(e.out, encodeRemoval(t, old, keep)...)
-	return e.out, e.content(t, present)
+	e.out = append(e.out, encodeRemoval(t, old, keep, lasting)...)
+	return e.out, e.content(t, present, lasting)
 }
 
-// encodeRemoval removes what the table holds, but for base chains to keep and for
-// counters that are wanted. What refers to things goes before the things: rules before
-// sets, sets with verdicts before chains.
-func encodeRemoval(t *nft.Table, old contents, keep map[string]bool) []command {
+// encodeRemoval removes what the table holds, but for base chains to keep, for counters
+// that are wanted and for sets that last. What refers to things goes before the things:
+// rules before sets, sets with verdicts before chains.
+func encodeRemoval(t *nft.Table, old contents, keep, lasting map[string]bool) []command {
 	if !old.exists {
 		return nil
 	}
@@ -351,8 +364,10 @@ func encodeRemoval(t *nft.Table, old contents, keep map[string]bool) []command {
 		return &out[len(out)-1].attrs
 	}
 	add(unix.NFT_MSG_DELRULE, unix.NFTA_RULE_TABLE, 0, "", "rules")
-	for _, name := range old.sets {
-		add(unix.NFT_MSG_DELSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, name, "set")
+	for _, s := range old.sets {
+		if !lasting[s.name] {
+			add(unix.NFT_MSG_DELSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, s.name, "set")
+		}
 	}
 	for _, name := range old.flowtables {
 		add(unix.NFT_MSG_DELFLOWTABLE, nftaFlowtableTable, nftaFlowtableName, name, "flowtable")

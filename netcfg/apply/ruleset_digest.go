@@ -17,14 +17,16 @@ import (
 
 // Attributes that package unix does not have.
 const (
-	nftaTableHandle   = 4
-	nftaChainFlags    = 10
-	nftaChainUserdata = 12
-	nftaSetHandle     = 16
-	nftaSetType       = 19 // which of its implementations the kernel chose; those after it are no less its own
-	nftaSetElemPad    = 8
-	nftaObjHandle     = 6
-	nftaObjUserdata   = 8
+	nftaTableHandle    = 4
+	nftaChainFlags     = 10
+	nftaChainUserdata  = 12
+	nftaSetHandle      = 16
+	nftaSetExpr        = 17
+	nftaSetExpressions = 18
+	nftaSetType        = 19 // which of its implementations the kernel chose; those after it are no less its own
+	nftaSetElemPad     = 8
+	nftaObjHandle      = 6
+	nftaObjUserdata    = 8
 
 	nftaFlowtableTable        = 1
 	nftaFlowtableName         = 2
@@ -117,6 +119,9 @@ func (n *nfnetlink) records(table string) ([]record, error) {
 			case unix.NFT_MSG_GETRULE:
 				r.name, r.index = o.string(unix.NFTA_RULE_CHAIN), i
 			case unix.NFT_MSG_GETSET:
+				if o.uint32(unix.NFTA_SET_FLAGS)&dynamicFlags == dynamicFlags {
+					break // its elements are the packets' affair
+				}
 				sets = append(sets, o.string(unix.NFTA_SET_NAME))
 			}
 			records = append(records, r)

@@ -106,6 +106,59 @@ func TestCountersSurviveReload(t *testing.T) {
 	}
 }
 
+// tallying is a table that counts datagrams to the box by their port, and drops them.
+func tallying(size uint32) *nft.Table {
+	return &nft.Table{
+		Name: "bulkhead",
+		Sets: []nft.Set{{Name: "seen", Key: []nft.Type{nft.IPv4Addr, nft.InetService}, Dynamic: &nft.Dynamic{Size: size, Timeout: time.Hour, Sweep: time.Minute}}},
+		Chains: []nft.Chain{{Name: "input", Hook: &nft.Hook{Type: "filter", Hook: "input", Drop: true}, Rules: []nft.Rule{
+			{Stmts: []nft.Stmt{nft.Tally{Fields: []nft.Field{nft.IPSaddr, nft.ThDport}, Set: "seen"}}},
+		}}},
+	}
+}
+
+// TestDynamicSetsSurviveReload expects what packets put into a set to be nobody's doing,
+// and to stay while the set is the same.
+func TestDynamicSetsSurviveReload(t *testing.T) {
+	needNFT(t)
+	ns := nstest.New(t)
+	nstest.Exec(t, ns, "ip", "link", "set", "lo", "up")
+	r := openRulesets(t, ns)
+	counted := func(n int) bool {
+		return strings.Contains(nstest.Exec(t, ns, "nft", "list", "set", "inet", "bulkhead", "seen"),
+			fmt.Sprintf("127.0.0.1 . 9 counter packets %d bytes ", n))
+	}
+	loaded := mustLoad(t, r, tallying(8))
+	nstest.Run(t, ns, func() { sendDatagrams(t, "127.0.0.1:9", 3) })
+	if !counted(3) {
+		t.Error("3 packets were not counted")
+	}
+	if _, foreign := observe(t, openRulesets(t, ns), loaded); foreign {
+		t.Error("what packets put into a set makes the table foreign")
+	}
+	if again := mustLoad(t, r, tallying(8)); again != loaded {
+		t.Errorf("loaded %+v, and with elements there %+v", loaded, again)
+	}
+	nstest.Run(t, ns, func() { sendDatagrams(t, "127.0.0.1:9", 1) })
+	if !counted(4) {
+		t.Error("1 packet more was not counted after a reload")
+	}
+
+	// One who has made a set of that name with something else about it gets ours.
+	nstest.ExecInput(t, ns, "flush chain inet bulkhead input\ndelete set inet bulkhead seen\n"+
+		"add set inet bulkhead seen { type ipv4_addr . inet_service; size 8; flags dynamic,timeout; timeout 2h; gc-interval 1m; }", "nft", "-f", "-")
+	if _, foreign := observe(t, r, loaded); !foreign {
+		t.Error("another set of that name is not foreign")
+	}
+	if again := mustLoad(t, r, tallying(8)); again != loaded {
+		t.Errorf("loaded %+v, and over another set %+v", loaded, again)
+	}
+	mustLoad(t, r, tallying(9))
+	if got := nstest.Exec(t, ns, "nft", "list", "set", "inet", "bulkhead", "seen"); !strings.Contains(got, "size 9\n") {
+		t.Errorf("the set did not grow:\n%s", got)
+	}
+}
+
 func sendDatagrams(t testing.TB, to string, n int) {
 	c, err := net.Dial("udp4", to)
 	if err != nil {

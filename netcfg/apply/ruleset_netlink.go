@@ -265,7 +265,7 @@ func (n *nfnetlink) getTable(table string) (msg netlink.Message, exists bool, er
 type contents struct {
 	exists     bool
 	chains     []oldChain
-	sets       []string
+	sets       []oldSet
 	flowtables []string
 	objects    []oldObject
 }
@@ -276,6 +276,18 @@ type oldChain struct {
 	policy         uint32
 	base           bool
 	odd            bool // has something that chains of ours do not have
+}
+
+type oldSet struct {
+	name     string
+	keyType  uint32
+	keyLen   uint32
+	flags    uint32
+	size     uint32
+	timeout  uint64 // ms
+	interval uint32 // ms
+	userdata string
+	odd      bool // has something that dynamic sets of ours do not have
 }
 
 type oldObject struct {
@@ -298,6 +310,13 @@ func (c contents) chain(name string) *oldChain {
 func (c oldChain) is(h *nft.Hook) bool {
 	return c.base && !c.odd && c.typ == h.Type && c.hook == hookNumbers[h.Hook] &&
 		int32(c.priority) == int32(h.Priority) && c.policy == policy(h)
+}
+
+// is reports whether the set is dynamic, as the one wanted is.
+func (o oldSet) is(s *nft.Set) bool {
+	d := s.Dynamic
+	return d != nil && o.name == s.Name && !o.odd && o.flags == dynamicFlags && o.keyType == typeNumber(s.Key) && o.keyLen == size(s.Key) && o.userdata == string(setUserdata(s)) &&
+		o.size == d.Size && o.timeout == uint64(d.Timeout.Milliseconds()) && o.interval == uint32(d.Sweep.Milliseconds())
 }
 
 func (n *nfnetlink) contents(table string) (contents, error) {
@@ -356,9 +375,28 @@ func (c *contents) addChain(o object) {
 }
 
 func (c *contents) addSet(o object) {
-	if o.uint32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS == 0 { // others go with their rule
-		c.sets = append(c.sets, o.string(unix.NFTA_SET_NAME))
+	flags := o.uint32(unix.NFTA_SET_FLAGS)
+	if flags&unix.NFT_SET_ANONYMOUS != 0 {
+		return // goes with its rule
 	}
+	set := oldSet{
+		name:     o.string(unix.NFTA_SET_NAME),
+		keyType:  o.uint32(unix.NFTA_SET_KEY_TYPE),
+		keyLen:   o.uint32(unix.NFTA_SET_KEY_LEN),
+		flags:    flags,
+		interval: o.uint32(unix.NFTA_SET_GC_INTERVAL),
+		userdata: string(o[unix.NFTA_SET_USERDATA]),
+		odd:      o[nftaSetExpr] != nil || o[nftaSetExpressions] != nil,
+	}
+	if t := o[unix.NFTA_SET_TIMEOUT]; len(t) == 8 {
+		set.timeout = binary.BigEndian.Uint64(t)
+	}
+	for typ, data := range attributes(o[unix.NFTA_SET_DESC]) {
+		if typ == unix.NFTA_SET_DESC_SIZE && len(data) == 4 {
+			set.size = binary.BigEndian.Uint32(data)
+		}
+	}
+	c.sets = append(c.sets, set)
 }
 
 // flowtables returns all that the kernel says of a table's flowtables and that stays

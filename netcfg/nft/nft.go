@@ -3,6 +3,8 @@
 // apply, and the packet walker in reach. The package never talks to the kernel.
 package nft
 
+import "time"
+
 // Table is a table of family inet, complete. Names within it are unique per kind.
 type Table struct {
 	Name     string
@@ -29,6 +31,18 @@ type Set struct {
 	Data     []Type // nil: a set. Verdict: a verdict map. Another type: a map. Not more than one
 	Interval bool   // some element has a range; nft's "flags interval"
 	Elements []Element
+	// Dynamic is set for a set whose elements are the packets' affair: see [Tally]. It
+	// has neither Data nor ranges nor Elements of its own.
+	Dynamic *Dynamic
+}
+
+// Dynamic is what bounds a set that packets add elements to. The elements stay over a
+// reload that does not change the set. It is one hash table with a random key, so that
+// nobody can choose packets that make it slow: net/netfilter/nft_set_hash.c.
+type Dynamic struct {
+	Size    uint32        // most elements that it holds, more than 0
+	Timeout time.Duration // after which an element that no packet met is gone: whole seconds
+	Sweep   time.Duration // between looks for such elements: whole seconds; nft's "gc-interval"
 }
 
 // Element is one element of a set or map.
@@ -166,6 +180,14 @@ type SaveMark struct{}
 // Count counts the packet in a named counter.
 type Count struct{ Name string }
 
+// Tally counts the packet in the element of a dynamic set that has the fields, and adds
+// it if need be: "update @set { fields counter }". If the set is full, or a field cannot
+// be read, the rule ends.
+type Tally struct {
+	Fields []Field
+	Set    string
+}
+
 // Limit matches at most Rate packets per second, after a burst of Burst.
 type Limit struct{ Rate, Burst uint32 }
 
@@ -217,12 +239,27 @@ func (MarkFromMap) stmt() {}
 func (SetMark) stmt()     {}
 func (SaveMark) stmt()    {}
 func (Count) stmt()       {}
+func (Tally) stmt()       {}
 func (Limit) stmt()       {}
 func (Log) stmt()         {}
 func (DNAT) stmt()        {}
 func (Masquerade) stmt()  {}
 func (Offload) stmt()     {}
 func (Verdict) stmt()     {}
+
+// OrderedSets returns the sets in the order in which they are printed and loaded:
+// dynamic ones first, for the same reason as with [Table.OrderedChains].
+func (t *Table) OrderedSets() []*Set {
+	var dynamic, other []*Set
+	for i := range t.Sets {
+		if s := &t.Sets[i]; s.Dynamic != nil {
+			dynamic = append(dynamic, s)
+		} else {
+			other = append(other, s)
+		}
+	}
+	return append(dynamic, other...)
+}
 
 // OrderedChains returns the chains in the order in which they are printed and
 // loaded: base chains before others. A reload leaves base chains where they are, so

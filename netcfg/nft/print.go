@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // String prints the table as "nft list table inet NAME" of nft 1.0.6 prints it once
@@ -18,8 +19,8 @@ import (
 //
 // To be the same as nft's, the text follows nft where that is surprising: it drops
 // "meta l4proto tcp" before "th dport" and says "tcp dport" instead, and it sorts
-// the elements of sets (see sorted). The meaning is the same. Base chains come first,
-// see [Table.OrderedChains].
+// the elements of sets (see sorted). The meaning is the same. Base chains and
+// dynamic sets come first, see [Table.OrderedChains].
 func (t *Table) String() string {
 	p := &printer{}
 	p.printf("table inet %s {\n", t.Name)
@@ -27,9 +28,9 @@ func (t *Table) String() string {
 		p.separate(i > 0)
 		p.printf("\tcounter %s {\n\t\tpackets 0 bytes 0\n\t}\n", name)
 	}
-	for i := range t.Sets {
+	for i, s := range t.OrderedSets() {
 		p.separate(i > 0 || len(t.Counters) > 0)
-		p.set(&t.Sets[i])
+		p.set(s)
 	}
 	for i := range t.Flowtables {
 		p.separate(i > 0 || len(t.Counters)+len(t.Sets) > 0)
@@ -127,6 +128,9 @@ func (p *printer) set(s *Set) {
 	if s.Interval {
 		p.printf("\t\tflags interval\n")
 	}
+	if d := s.Dynamic; d != nil {
+		p.printf("\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t\tgc-interval %s\n", d.Size, duration(d.Timeout), duration(d.Sweep))
+	}
 	if len(s.Elements) > 0 {
 		p.printf("\t\telements = { ")
 		perLine := s.perLine()
@@ -143,6 +147,21 @@ func (p *printer) set(s *Set) {
 		p.printf(" }\n")
 	}
 	p.printf("\t}\n")
+}
+
+// duration prints whole seconds as nft does, in days, hours, minutes and seconds.
+func duration(d time.Duration) string {
+	var b strings.Builder
+	for _, unit := range []struct {
+		name string
+		size time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+		if n := d / unit.size; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, unit.name)
+			d -= n * unit.size
+		}
+	}
+	return b.String()
 }
 
 // perLine is the number of elements that nft prints in one line.
@@ -311,6 +330,8 @@ func (p *rulePrinter) stmt(s Stmt) {
 		p.add("ct mark set meta mark")
 	case Count:
 		p.add(`counter name "%s"`, s.Name)
+	case Tally:
+		p.add("update @%s { %s counter }", s.Set, p.fields(s.Fields))
 	case Limit:
 		p.add("limit rate %d/second", s.Rate)
 		if s.Burst != 5 { // nft's default, which it does not print

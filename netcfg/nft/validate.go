@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Limits of kernel and nft, in bytes. include/uapi/linux/netfilter/nf_tables.h,
@@ -153,11 +154,31 @@ func (v *validator) set(s *Set) {
 		v.errorf("there are no ranges of type %s", s.Key[0])
 		return
 	}
+	if s.Dynamic != nil {
+		v.dynamic(s)
+	}
 	for i := range s.Elements {
 		v.element(s, &s.Elements[i])
 	}
 	if len(v.errs) == 0 {
 		v.disjoint(s)
+	}
+}
+
+// maxWait is the longest timeout that a set may have here. The kernel takes any.
+const maxWait = 24 * time.Hour
+
+func (v *validator) dynamic(s *Set) {
+	if s.Data != nil || s.Interval || len(s.Elements) > 0 {
+		v.errorf("packets add elements: it cannot have data, ranges or elements of its own")
+	}
+	if s.Dynamic.Size == 0 {
+		v.errorf("it has no size")
+	}
+	for _, d := range []time.Duration{s.Dynamic.Timeout, s.Dynamic.Sweep} {
+		if d < time.Second || d > maxWait || d%time.Second != 0 {
+			v.errorf("%v is not 1 second to %v in whole seconds", d, maxWait)
+		}
 	}
 }
 
@@ -396,6 +417,11 @@ func (v *validator) stmt(c *Chain, k *known, s Stmt) {
 	case Count:
 		if !v.counters[s.Name] {
 			v.errorf("there is no counter %s", s.Name)
+		}
+	case Tally:
+		v.lookup(k, s.Fields, s.Set, nil)
+		if set := v.sets[s.Set]; set != nil && set.Dynamic == nil {
+			v.errorf("counts in set %s, to which packets add nothing", s.Set)
 		}
 	case Limit:
 		if s.Rate == 0 || s.Burst == 0 {

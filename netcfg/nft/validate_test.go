@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/netcfg/nft"
 	"bulkhead/netcfg/nft/nfttest"
@@ -100,6 +101,12 @@ func TestValidateFindsWhatIsWrong(t *testing.T) {
 		{"several states at once", rule(nft.Match{Field: nft.CTState, Value: nft.U32(6)}), "several bits"},
 		{"masquerade at input", func(t *nft.Table) { t.Chains[8].Rules = []nft.Rule{{Stmts: []nft.Stmt{nft.Masquerade{}}}} }, "translation needs a nat chain"},
 		{"endless limit", rule(nft.Limit{Rate: 1}), "burst 0"},
+		{"tally in a plain set", rule(nft.Tally{Fields: []nft.Field{nft.IPSaddr}, Set: "addrs"}), "to which packets add nothing"},
+		{"tally of other fields", rule(nft.Tally{Fields: []nft.Field{nft.IPSaddr, nft.IPDaddr}, Set: "refusers"}), "which is of type ipv4_addr"},
+		{"packets add what is there", set(nft.Set{Key: ipv4, Dynamic: dynamic(9), Elements: []nft.Element{element(span(1, 1))}}), "packets add elements"},
+		{"packets add data", set(nft.Set{Key: ipv4, Dynamic: dynamic(9), Data: ipv4}), "packets add elements"},
+		{"dynamic set without a size", set(nft.Set{Key: ipv4, Dynamic: dynamic(0)}), "it has no size"},
+		{"half a second", set(nft.Set{Key: ipv4, Dynamic: &nft.Dynamic{Size: 1, Timeout: time.Second / 2, Sweep: time.Second}}), "500ms is not 1 second to 24h0m0s"},
 		{"prefix with a variable", rule(nft.Log{Prefix: "$a"}), "start of a variable"},
 		{"comment with quotes", func(t *nft.Table) { t.Chains[0].Rules[0].Comment = `"` }, "printable ASCII"},
 		{"comment too long", func(t *nft.Table) { t.Chains[0].Rules[0].Comment = strings.Repeat("x", 129) }, "at most 128"},
@@ -133,4 +140,8 @@ func TestNumberOfErrorsIsBounded(t *testing.T) {
 	if err := table.Validate(); err == nil || len(err.Error()) > 4000 {
 		t.Errorf("got %v, want a handful of errors", err)
 	}
+}
+
+func dynamic(size uint32) *nft.Dynamic {
+	return &nft.Dynamic{Size: size, Timeout: time.Minute, Sweep: time.Second}
 }

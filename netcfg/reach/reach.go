@@ -262,6 +262,9 @@ func (k *walk) stmt(s nft.Stmt) (v nft.Verdict, ok bool) {
 		return v, ok
 	case nft.Verdict:
 		return s, true
+	case nft.Tally: // as if there were room in the set
+		_, ok := k.key(s.Fields)
+		return v, ok
 	case nft.Limit, nft.Log, nft.SaveMark, nft.Masquerade:
 	default:
 		panic(fmt.Sprintf("reach: unknown statement %T", s))

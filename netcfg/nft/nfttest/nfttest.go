@@ -4,6 +4,7 @@ package nfttest
 
 import (
 	"net/netip"
+	"time"
 
 	"bulkhead/netcfg/nft"
 )
@@ -68,6 +69,10 @@ func plainSets() []nft.Set {
 		{Name: "marked", Key: []nft.Type{nft.Mark, nft.IPv4Addr}, Interval: true, Elements: keys2(
 			[]nft.Range{one(nft.U32(0x1234)), prefix("10.0.0.0/8")})},
 		{Name: "families", Key: []nft.Type{nft.NFProtoType}, Elements: keys(one(nft.U8(2)), one(nft.U8(10)))},
+		{Name: "refusals", Key: []nft.Type{nft.IPv4Addr, nft.IPv4Addr, nft.InetProto, nft.InetService, nft.Mark},
+			Dynamic: &nft.Dynamic{Size: 4096, Timeout: 3 * time.Minute, Sweep: 10 * time.Second}},
+		{Name: "refusals_icmp", Key: []nft.Type{nft.IPv4Addr, nft.ICMPTypeType}, Dynamic: &nft.Dynamic{Size: 1, Timeout: 24*time.Hour - time.Second, Sweep: time.Hour}},
+		{Name: "refusers", Key: []nft.Type{nft.IPv4Addr}, Dynamic: &nft.Dynamic{Size: 65535, Timeout: 24 * time.Hour, Sweep: time.Second}},
 		{Name: "icmp_types", Key: []nft.Type{nft.ICMPTypeType}, Interval: true, Elements: keys(
 			nft.Range{Lo: nft.U8(3), Hi: nft.U8(4)}, one(nft.U8(8)), nft.Range{Lo: nft.U8(200), Hi: nft.U8(255)})},
 	}
@@ -136,6 +141,10 @@ func refuseRules() []nft.Rule {
 	return []nft.Rule{
 		rule("", nft.Limit{Rate: 50, Burst: 100}, nft.Log{Prefix: "policy", Group: 1, Snaplen: 128, QueueThreshold: 32}),
 		rule("", nft.Limit{Rate: 1, Burst: 5}, nft.Log{Group: 2}),
+		rule("", nft.InSet{Fields: []nft.Field{nft.L4Proto}, Set: "protos"},
+			nft.Tally{Fields: []nft.Field{nft.IPSaddr, nft.IPDaddr, nft.L4Proto, nft.ThDport, nft.MetaMark}, Set: "refusals"}, drop),
+		rule("", nft.Tally{Fields: []nft.Field{nft.IPSaddr, nft.ICMPType}, Set: "refusals_icmp"}, nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: "refusers"}, drop),
+		rule("", eq(nft.L4Proto, nft.U8(6)), nft.Tally{Fields: []nft.Field{nft.IPDaddr}, Set: "refusers"}),
 		rule("the end", drop),
 	}
 }

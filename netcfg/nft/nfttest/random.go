@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"bulkhead/netcfg/nft"
 )
@@ -100,12 +101,21 @@ func (g *generator) makeSets() {
 		if len(fields) == 1 && !slices.Contains(rangedTypes, s.Key[0]) {
 			s.Interval = false
 		}
+		if g.IntN(5) == 0 {
+			s.Interval = false
+			s.Dynamic = &nft.Dynamic{Size: 1 + g.Uint32N(1<<16), Timeout: g.seconds(), Sweep: g.seconds()}
+			g.table.Sets = append(g.table.Sets, s)
+			g.lookups = append(g.lookups, lookup{fields, len(g.table.Sets) - 1})
+			continue
+		}
 		s.Data = [][]nft.Type{nil, nil, {nft.VerdictType}, {nft.Mark}, {nft.IPv4Addr}, {nft.InetService}}[g.IntN(6)]
 		g.fill(&s)
 		g.table.Sets = append(g.table.Sets, s)
 		g.lookups = append(g.lookups, lookup{fields, len(g.table.Sets) - 1})
 	}
 }
+
+func (g *generator) seconds() time.Duration { return time.Duration(1+g.IntN(24*60*60)) * time.Second }
 
 // fill adds elements that do not overlap: each has a slice of its own of the values
 // of one field.
@@ -273,6 +283,8 @@ func etherThenIP(stmts []nft.Stmt) bool {
 			fields = []nft.Field{s.Field}
 		case nft.InSet:
 			fields = s.Fields
+		case nft.Tally:
+			fields = s.Fields
 		case nft.Dispatch:
 			fields = s.Fields
 		case nft.MarkFromMap:
@@ -330,6 +342,8 @@ func (g *generator) lookup(c *nft.Chain, jumps bool) nft.Stmt {
 	l := g.lookups[g.IntN(len(g.lookups))]
 	s := g.table.Sets[l.set]
 	switch {
+	case s.Dynamic != nil && g.IntN(2) == 0:
+		return nft.Tally{Fields: l.fields, Set: s.Name}
 	case s.Data == nil:
 		return nft.InSet{Fields: l.fields, Not: g.IntN(2) == 0, Set: s.Name}
 	case s.Data[0] == nft.Mark:
