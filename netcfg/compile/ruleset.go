@@ -19,11 +19,6 @@ const (
 	prioDstNAT = -100
 	prioFilter = 0
 	prioSrcNAT = 100
-	logGroup   = 1
-	logSnaplen = 128 // bytes: headers, not what people say
-	logQueue   = 32  // packets per netlink message: a third of the cost of single ones
-	logRate    = 100 // packets per second and party: a flood hides nobody else's refusals
-	logBurst   = 200
 
 	counterLost   = "nowhere" // packets on links that belong to no party
 	counterAstray = "astray"  // packets of zones about to leave by the uplink
@@ -46,16 +41,14 @@ const (
 
 func pairName(p policy.Pair) string { return p.From + "_" + p.To }
 
-func refuseChain(party string) string { return "refuse." + party }
-
 // compileRuleset writes the policy as a ruleset.
 //
 // Every packet passes source.<party>, where it must prove that it comes from where
 // it says. A packet that begins a connection is then dispatched by the links it
 // comes from and goes to, into a chain for that pair of parties, in which a fixed
 // number of lookups finds the rule that decides: the cost of a packet does not
-// grow with the number of rules. Whatever no chain accepts is counted per pair,
-// logged at a bounded rate, and dropped.
+// grow with the number of rules. Whatever no chain accepts is counted per pair
+// and one by one, logged at a bounded rate, and dropped.
 func (c *compiler) compileRuleset() state.Ruleset {
 	t := &table{Table: nft.Table{Name: state.TableName}}
 	t.set(errorSet())
@@ -168,7 +161,11 @@ func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 	add(anyBit(nft.CTState, nft.StateEstablished), nft.Verdict{Code: nft.Accept})
 	c.related(t, hook, add)
 	add(nft.SetMark{Value: 0})
-	add(eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)), nft.SetMark{Value: policy.IPv6.Mark()})
+	if ipv6 := eq(nft.NFProto, nft.U8(nft.NFProtoIPv6)); hook == "output" { // not logged, as in zoneSource
+		add(ipv6, t.counter(model.Box+"."+string(policy.IPv6)), nft.Verdict{Code: nft.Drop})
+	} else {
+		add(ipv6, nft.SetMark{Value: policy.IPv6.Mark()})
+	}
 	add(anyBit(nft.CTState, nft.StateInvalid), nft.SetMark{Value: policy.Stray.Mark()})
 	add(eq(nft.L4Proto, nft.U8(model.ProtoTCP)), nft.Match{
 		Field: nft.TCPFlags, Op: nft.Ne, Value: nft.U8(nft.FlagSYN),
@@ -296,17 +293,6 @@ func (c *compiler) internetSource(t *table) []nft.Rule {
 	return append(rules,
 		t.refuse(model.Internet, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))),
 		rule(nft.Verdict{Code: nft.Accept}))
-}
-
-// refusals adds, per party, the chain that logs and drops.
-func (c *compiler) refusals(t *table) {
-	for _, party := range append(c.parties(), model.Box) {
-		t.chain(nft.Chain{Name: refuseChain(party), Rules: []nft.Rule{
-			rule(nft.Limit{Rate: logRate, Burst: logBurst},
-				nft.Log{Prefix: party, Group: logGroup, Snaplen: logSnaplen, QueueThreshold: logQueue}),
-			rule(nft.Verdict{Code: nft.Drop}),
-		}})
-	}
 }
 
 // dstnat sends what arrives at the uplink's address to the devices of forwards. It

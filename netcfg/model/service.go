@@ -49,10 +49,11 @@ func ICMP(typ uint8) Service {
 	return Service{Proto: ProtoICMP, Type: true, Lo: uint16(typ), Hi: uint16(typ)}
 }
 
+// PortProtocols are the IP protocols that have port numbers where TCP has them.
+var PortProtocols = [...]uint8{ProtoTCP, ProtoUDP, ProtoSCTP, 33 /* DCCP */, 136 /* UDP-Lite */}
+
 // HasPorts reports whether an IP protocol has port numbers where TCP has them.
-func HasPorts(proto uint8) bool {
-	return slices.Contains([]uint8{ProtoTCP, ProtoUDP, ProtoSCTP, 33 /* DCCP */, 136 /* UDP-Lite */}, proto)
-}
+func HasPorts(proto uint8) bool { return slices.Contains(PortProtocols[:], proto) }
 
 // Contains reports whether a connection of IP protocol proto belongs to the
 // service. Port is its destination port, its ICMP type, or 0.
