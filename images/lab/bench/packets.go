@@ -47,8 +47,8 @@ type variant struct {
 	*path
 	name string
 
-	walk, known, flows []float64 // ns per packet
-	stream, conns      []float64 // bit/s, connections/s
+	walk, known, flows, refused []float64 // ns per packet
+	stream, conns               []float64 // bit/s, connections/s
 }
 
 // path is a sender, a gateway and a receiver in a row.
@@ -119,13 +119,14 @@ func (p *path) setUp(rules int, nft string) error {
 }
 
 func report(o Options, variants []*variant) {
-	rows := [][]string{{"", "one way", "answered", "new flows", "TCP", "connections"}}
+	rows := [][]string{{"", "one way", "answered", "new flows", "refused", "TCP", "connections"}}
 	for _, v := range variants {
 		rows = append(rows, []string{
 			v.name,
 			fmt.Sprintf("%.0f ns", median(v.walk)),
 			fmt.Sprintf("%.0f ns", median(v.known)),
 			fmt.Sprintf("%.0f ns", median(v.flows)),
+			fmt.Sprintf("%.0f ns", median(v.refused)),
 			fmt.Sprintf("%.1f Gbit/s", median(v.stream)/1e9),
 			fmt.Sprintf("%.0f /s", median(v.conns)),
 		})
@@ -133,7 +134,8 @@ func report(o Options, variants []*variant) {
 	table(o.W, fmt.Sprintf("Packets from one zone to another, medians of %d rounds", o.Rounds), rows)
 	fmt.Fprint(o.W, `  UDP packets of 64 bytes, nanoseconds each, sender and receiver included. One way:
   a flow that nobody answers, so that each packet walks the rules. Answered: an
-  established flow. New flows: each packet is a connection of its own. TCP: one
+  established flow. New flows: each packet is a connection of its own. Refused: to
+  ports that no rule allows; without rules there are none, and they pass. TCP: one
   stream, and connections opened and closed one after the other by two clients.
 `)
 	few, many, bare := variants[2], variants[3], variants[0]
@@ -237,7 +239,8 @@ func (v *variant) measurePackets() error {
 	return errors.Join(
 		v.add(&v.walk, func() (float64, error) { return v.send(packetsPerTurn, false) }),
 		v.add(&v.known, established),
-		v.add(&v.flows, func() (float64, error) { return v.send(packetsPerTurn, true) }))
+		v.add(&v.flows, func() (float64, error) { return v.send(packetsPerTurn, true) }),
+		v.add(&v.refused, v.sendRefused))
 }
 
 func (v *variant) measureTCP() error {
@@ -279,8 +282,21 @@ func (p *path) answer() error {
 	return back.Send(back.MAC, gw, reply.Bytes())
 }
 
-// send sends UDP packets of 64 bytes from one thread, which also does the forwarding,
-// and returns the nanoseconds that each took until all had arrived.
+// refusedPorts is how many ports refused packets go to in turn.
+const refusedPorts = 1000
+
+// sendRefused sends packets to ports that are closed, until the gateway has had all.
+func (p *path) sendRefused() (nsPerPacket float64, err error) {
+	pkt := measured()
+	var frames [][]byte
+	for i := range refusedPorts {
+		pkt.DstPort = uint16(measuredUDP + 1 + i)
+		frames = append(frames, pkt.Bytes())
+	}
+	return p.sendFrames(packetsPerTurn, frames, func() (uint64, error) { return received(p.Host, link(0)) })
+}
+
+// send sends UDP packets of 64 bytes until all have arrived.
 func (p *path) send(n int, newFlows bool) (nsPerPacket float64, err error) {
 	pkt := measured()
 	frames := [][]byte{pkt.Bytes()}
@@ -291,11 +307,17 @@ func (p *path) send(n int, newFlows bool) (nsPerPacket float64, err error) {
 			frames = append(frames, pkt.Bytes())
 		}
 	}
+	return p.sendFrames(n, frames, func() (uint64, error) { return received(p.to, "eth0") })
+}
+
+// sendFrames sends n packets from one thread, which also does the forwarding, and
+// returns the nanoseconds that each took until all had been seen where they go.
+func (p *path) sendFrames(n int, frames [][]byte, seen func() (uint64, error)) (nsPerPacket float64, err error) {
 	gw, err := net.ParseMAC(portMAC(0))
 	if err != nil {
 		return 0, err
 	}
-	before, err := p.received()
+	before, err := seen()
 	if err != nil {
 		return 0, err
 	}
@@ -317,7 +339,7 @@ func (p *path) send(n int, newFlows bool) (nsPerPacket float64, err error) {
 			}
 		}
 		for {
-			now, err := p.received()
+			now, err := seen()
 			if err != nil || now-before >= uint64(n) {
 				took = time.Since(start)
 				done <- err
@@ -333,15 +355,15 @@ func (p *path) send(n int, newFlows bool) (nsPerPacket float64, err error) {
 	return float64(took.Nanoseconds()) / float64(n), err
 }
 
-// received is how many packets the receiver's port has seen.
-func (p *path) received() (n uint64, err error) {
-	err = p.to.Do(func() error {
+// received is how many packets a port has seen.
+func received(h *lab.Host, port string) (n uint64, err error) {
+	err = h.Do(func() error {
 		b, err := os.ReadFile("/proc/thread-self/net/dev")
 		if err != nil {
 			return err
 		}
 		for line := range strings.Lines(string(b)) {
-			if name, counts, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && name == "eth0" {
+			if name, counts, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && name == port {
 				n, err = strconv.ParseUint(strings.Fields(counts)[1], 10, 64)
 			}
 		}
