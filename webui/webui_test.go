@@ -537,6 +537,9 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != len(want) {
 		t.Errorf("somebody in the network may lock everybody out: %v", err)
 	}
+	if _, err := box.Undo(t.Context(), api.Undo{Terms: c.Terms}); err == nil || len(b.changes) != len(want) {
+		t.Errorf("somebody in the network may undo what lets everybody in: %v", err)
+	}
 }
 
 func TestForeignSitesGetNothing(t *testing.T) {

@@ -33,6 +33,9 @@ one back. A change that is still pending is undone with "bulkhead cancel".
 }
 
 func (a *app) undo(ctx context.Context, u api.Undo, t terms) error {
+	if err := a.mayInsist(t); err != nil {
+		return err
+	}
 	s, err := a.site(ctx)
 	if err != nil {
 		return err

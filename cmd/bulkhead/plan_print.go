@@ -38,9 +38,6 @@ func (a *app) printPlan(p *api.Plan) {
 	}
 }
 
-// lockoutHint says what to do about a change that locks out.
-const lockoutHint = "hint: keep an admin zone that you can reach; or, at the box itself: bulkhead apply --accept-lockout"
-
 // heading begins a part of the plan.
 func (a *app) heading(text string) { fmt.Fprintln(a.out, a.paint(bold, text)) }
 

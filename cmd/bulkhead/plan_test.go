@@ -64,6 +64,16 @@ func (b busy) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {
 	return &api.Trial{Token: c.Token, Plan: p, Pending: api.Pending{Deadline: today.Add(time.Minute), Left: api.Window(time.Minute)}}, err
 }
 
+// Undo goes back to a configuration whose management zone is at a card that the box has
+// no more.
+func (b busy) Undo(_ context.Context, u api.Undo) (*api.Trial, error) {
+	if !u.AcceptLockout {
+		return nil, &api.Refused{Lockout: "no admin zone could reach the box: port trunk is missing"}
+	}
+	b.token = u.Token
+	return &api.Trial{Token: u.Token, Plan: &api.Plan{}, Pending: api.Pending{Deadline: today.Add(time.Minute), Left: api.Window(time.Minute)}}, nil
+}
+
 // leases are 14 of iot, the youngest of which is four hours old.
 func (b busy) leases() []svcconf.Lease {
 	var list []svcconf.Lease
@@ -121,11 +131,13 @@ func TestALockoutIsTypedOut(t *testing.T) {
 		"yes\n":            {exitSystem, "nothing was changed"},
 		"":                 {exitSystem, "no answer"},
 	} {
-		var out bytes.Buffer
-		a := &app{in: strings.NewReader(answer), out: &out, err: &out, asks: true, now: func() time.Time { return today }, location: time.UTC}
-		code := a.run(t.Context(), []string{"apply", "--socket", socket, "--accept-lockout", file})
-		if code != want.code || !strings.Contains(out.String(), want.says) {
-			t.Errorf("answer %q: exit code %d:\n%s", answer, code, out.String())
+		for _, command := range [][]string{{"apply", file}, {"undo"}} {
+			var out bytes.Buffer
+			a := &app{in: strings.NewReader(answer), out: &out, err: &out, asks: true, now: func() time.Time { return today }, location: time.UTC}
+			code := a.run(t.Context(), append(command, "--socket", socket, "--accept-lockout"))
+			if code != want.code || !strings.Contains(out.String(), want.says) || !strings.Contains(out.String(), "this would lock you out: ") {
+				t.Errorf("%s, answer %q: exit code %d:\n%s", command[0], answer, code, out.String())
+			}
 		}
 	}
 }

@@ -25,15 +25,18 @@ import (
 
 // terms are the flags of commands that try a change.
 type terms struct {
-	window time.Duration
-	ignore []string
-	yes    bool
+	window  time.Duration
+	ignore  []string
+	yes     bool
+	lockout bool // whoever sits at the box may accept it
+	agreed  bool // and has
 }
 
 func (t *terms) flags(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&t.window, "window", 0, "how long the change waits to be confirmed, at most 30m; default: 2m, or 5m if the box moves")
 	cmd.Flags().StringSliceVar(&t.ignore, "ignore", nil, "`services` that need not take the change, such as one that hangs")
 	cmd.Flags().BoolVar(&t.yes, "yes", false, "confirm by a new connection without asking, as scripts do")
+	cmd.Flags().BoolVar(&t.lockout, "accept-lockout", false, "at the box itself: go on, once you have agreed, although nobody may reach the box over the network afterwards")
 }
 
 // trialHelp is what commands that try a change say about it.
@@ -57,6 +60,13 @@ var errNotKept = errors.New("the change was undone")
 // try tries a change, has it confirmed or undone by who sits there, and says so.
 func (a *app) try(ctx context.Context, s *site, in *bufio.Reader, p proposal) error {
 	r, err := a.attempt(ctx, s, in, p)
+	if refused, ok := errors.AsType[*api.Refused](err); ok && refused.Lockout != "" && p.terms.lockout {
+		if err := a.agreeToLockout(in, refused.Lockout); err != nil {
+			return err
+		}
+		p.terms.agreed = true
+		r, err = a.attempt(ctx, s, in, p)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -100,7 +110,7 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 	}
 	var err error
 	r.tried, err = s.try(ctx, k.ID, next, window+comesBack, func(ctx context.Context, c *api.Client) (*api.Trial, error) {
-		return p.start(ctx, c, api.Terms{Window: api.Window(p.terms.window), Ignore: p.terms.ignore, Token: k.Token})
+		return p.start(ctx, c, api.Terms{Window: api.Window(p.terms.window), Ignore: p.terms.ignore, Token: k.Token, AcceptLockout: p.terms.agreed})
 	})
 	if err != nil {
 		return nil, a.notTried(ctx, s, p, err)

@@ -32,8 +32,12 @@ import (
 const asConsoled = "BULKHEAD_TEST_CONSOLED"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asConsoled) != "" {
+	switch {
+	case os.Getenv(asConsoled) != "":
 		main()
+	case os.Getenv(asNetcfgd) != "":
+		netcfgd(os.Getenv(asNetcfgd))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }

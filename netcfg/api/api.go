@@ -207,7 +207,7 @@ type Device struct {
 type Refused struct {
 	Problems diag.List `json:"problems,omitempty"`
 	Failed   []Failed  `json:"failed,omitempty"`
-	Lockout  string    `json:"lockout,omitempty"` // why; for root on the box itself, see [Change]
+	Lockout  string    `json:"lockout,omitempty"` // why; for root on the box itself, see [Terms]
 }
 
 func (r *Refused) Error() string {

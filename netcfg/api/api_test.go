@@ -28,6 +28,7 @@ type backend struct {
 	api.Backend // nil: what a test does not expect to be asked panics
 	why         func(from, to, protocol string) (*api.Why, error)
 	apply       func(api.Change) (*api.Trial, error)
+	undo        func(api.Undo) (*api.Trial, error)
 }
 
 func (b backend) Status(context.Context) (*api.Status, error) {
@@ -40,6 +41,9 @@ func (b backend) Why(_ context.Context, from, to, protocol string) (*api.Why, er
 	return b.why(from, to, protocol)
 }
 func (b backend) Undo(_ context.Context, u api.Undo) (*api.Trial, error) {
+	if b.undo != nil {
+		return b.undo(u)
+	}
 	return nil, fmt.Errorf("%w: %s has no other configuration", api.ErrNothing, u.Author)
 }
 func (b backend) Entry(_ context.Context, number int) (*api.Entry, error) {

@@ -18,19 +18,26 @@ func TestALockoutIsForRootOnTheBox(t *testing.T) {
 		t.Skip("needs root: run make test-root")
 	}
 	asked := 0
-	b := backend{apply: func(c api.Change) (*api.Trial, error) {
-		asked++
-		return &api.Trial{}, nil
-	}}
-	insist := api.Change{File: api.File{Name: "home.yaml"}, AcceptLockout: true}
-	root, _ := serve(t, b)
-	if _, err := root.Apply(t.Context(), insist); err != nil || asked != 1 {
-		t.Errorf("root: %v, asked %d times", err, asked)
+	b := backend{
+		apply: func(api.Change) (*api.Trial, error) { asked++; return &api.Trial{}, nil },
+		undo:  func(api.Undo) (*api.Trial, error) { asked++; return &api.Trial{}, nil },
 	}
+	root, _ := serve(t, b)
 	srv := httptest.NewServer(api.Handler(b))
 	defer srv.Close()
-	_, err := api.NewClientOver(srv.Client(), srv.URL).Apply(t.Context(), insist)
-	if refused, ok := errors.AsType[*api.Refused](err); !ok || refused.Lockout == "" || asked != 1 {
-		t.Errorf("somebody else: %v, asked %d times", err, asked)
+	somebody := api.NewClientOver(srv.Client(), srv.URL)
+	insist := api.Terms{AcceptLockout: true}
+	for name, try := range map[string]func(*api.Client) (*api.Trial, error){
+		"apply": func(c *api.Client) (*api.Trial, error) { return c.Apply(t.Context(), api.Change{Terms: insist}) },
+		"undo":  func(c *api.Client) (*api.Trial, error) { return c.Undo(t.Context(), api.Undo{Terms: insist}) },
+	} {
+		asked = 0
+		if _, err := try(root); err != nil || asked != 1 {
+			t.Errorf("%s by root: %v, asked %d times", name, err, asked)
+		}
+		_, err := try(somebody)
+		if refused, ok := errors.AsType[*api.Refused](err); !ok || refused.Lockout == "" || asked != 1 {
+			t.Errorf("%s by somebody else: %v, asked %d times", name, err, asked)
+		}
 	}
 }

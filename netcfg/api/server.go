@@ -55,12 +55,17 @@ func Handler(b Backend) http.Handler {
 	})
 	mux.Handle("POST /v1/plan", post(b.Plan))
 	mux.Handle("POST /v1/apply", post(func(ctx context.Context, c Change) (*Trial, error) {
-		if uid, ok := sock.PeerUID(ctx); c.AcceptLockout && !(ok && uid == 0) {
-			return nil, &Refused{Lockout: "only root on the box itself may accept that"}
+		if err := c.Terms.allowed(ctx); err != nil {
+			return nil, err
 		}
 		return b.Apply(ctx, c)
 	}))
-	mux.Handle("POST /v1/undo", post(b.Undo))
+	mux.Handle("POST /v1/undo", post(func(ctx context.Context, u Undo) (*Trial, error) {
+		if err := u.Terms.allowed(ctx); err != nil {
+			return nil, err
+		}
+		return b.Undo(ctx, u)
+	}))
 	mux.Handle("GET /v1/pending", get(b.Pending))
 	mux.Handle("POST /v1/confirm", post(func(ctx context.Context, c Confirm) (*Confirmed, error) {
 		if c.Origin.Connected == 0 {
@@ -91,6 +96,14 @@ func Handler(b Backend) http.Handler {
 	})
 	handleVault(mux, b)
 	return mux
+}
+
+// allowed reports whether who asks may set such terms.
+func (t *Terms) allowed(ctx context.Context) error {
+	if uid, ok := sock.PeerUID(ctx); t.AcceptLockout && !(ok && uid == 0) {
+		return &Refused{Lockout: "only root on the box itself may accept that"}
+	}
+	return nil
 }
 
 // number reads the number of a change from a part of the path.

@@ -36,9 +36,6 @@ type Change struct {
 	Via    Via    `json:"via,omitempty"`
 	Why    string `json:"why,omitempty"`
 	Terms
-	// AcceptLockout puts the file into force although its author, or everybody, cannot
-	// reach the box afterwards. Only root on the box itself may.
-	AcceptLockout bool `json:"acceptLockout,omitempty"`
 }
 
 // Undo asks for the configuration that was in force before the last change. It comes
@@ -59,8 +56,11 @@ type Terms struct {
 	// Token is what the change is to be confirmed with: at least 32 random
 	// characters. Who chooses it can confirm a change although the answer got lost,
 	// as it does with the address that it was sent from. "": the box chooses.
-	Token  string `json:"token,omitempty"`
-	Origin Origin `json:"origin,omitzero"`
+	Token string `json:"token,omitempty"`
+	// AcceptLockout puts the change into force although its author, or everybody,
+	// cannot reach the box afterwards. Only root on the box itself may.
+	AcceptLockout bool   `json:"acceptLockout,omitempty"`
+	Origin        Origin `json:"origin,omitzero"`
 }
 
 // MinToken is how long a token is at least that a client chooses, in bytes.

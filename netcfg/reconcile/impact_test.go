@@ -112,7 +112,7 @@ func TestAChangeThatLocksOutIsRefused(t *testing.T) {
 				t.Errorf("%s: applying it: %v", tt.name, err)
 			}
 		}
-		_, err := b.keep(b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(unplugged)}, AcceptLockout: true}))
+		_, err := b.keep(b.r.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(unplugged)}, Terms: api.Terms{AcceptLockout: true}}))
 		if err != nil {
 			t.Errorf("whoever sits at the box insists: %v", err)
 		}

@@ -51,9 +51,8 @@ type verdict struct {
 
 // proposal is a change that is to be tried.
 type proposal struct {
-	change  txn.Change
-	terms   api.Terms
-	lockout bool // whoever is locked out by it has agreed to that
+	change txn.Change
+	terms  api.Terms
 }
 
 // ready reports what keeps a change from being tried, whatever it is.
@@ -126,7 +125,7 @@ func (r *Reconciler) propose(p proposal) (*trial, target, error) {
 	switch {
 	case err != nil:
 		return nil, target{}, err
-	case plan.Lockout != "" && !p.lockout:
+	case plan.Lockout != "" && !p.terms.AcceptLockout:
 		return nil, target{}, &api.Refused{Problems: next.warnings, Lockout: plan.Lockout}
 	}
 	next.confirmed = r.target.confirmed // until there is another

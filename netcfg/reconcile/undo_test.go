@@ -42,6 +42,26 @@ func (b *box) undo() error {
 	return err
 }
 
+func TestUndoThatLocksOutTakesWhoAcceptsThat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer func() { b.stop() }()
+		before := strings.NewReplacer("port: lan", "port: iot", "port: iot", "port: lan").Replace(home)
+		b.mustApply(before)
+		b.mustApply(home)
+		b.kernel.links = b.kernel.links[:2] // the card at which the office was is gone
+		err := b.undo()
+		if refused, ok := errors.AsType[*api.Refused](err); !ok || !strings.Contains(refused.Lockout, "port iot is missing") || b.confirmed() != home {
+			t.Errorf("got %v", err)
+		}
+		_, err = b.keep(b.r.Undo(t.Context(), api.Undo{Author: "console tty1", Via: api.ViaConsole, Terms: api.Terms{AcceptLockout: true}}))
+		if err != nil || b.confirmed() != before {
+			t.Errorf("whoever stands at the console insists: %v", err)
+		}
+	})
+}
+
 func TestUndoGoesBackByTheSamePath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)

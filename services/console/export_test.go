@@ -82,6 +82,9 @@ func (m *Model) DoneKeep(words ...string) {
 	m.m.done(report{words, keepTask("token", api.Window(2*time.Minute))})
 }
 
+// DoneLockout is Done of an undo that is refused as it locks out.
+func (m *Model) DoneLockout(words ...string) { m.m.done(report{words, &insistTask}) }
+
 func (m *Model) Wait(now time.Time) time.Time { return m.m.wait(now) }
 func (m *Model) Home() bool                   { return m.m.page == home }
 

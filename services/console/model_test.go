@@ -152,6 +152,20 @@ func TestScreens(t *testing.T) {
 	}
 }
 
+func TestUndoThatLocksOutIsAskedAboutAgain(t *testing.T) {
+	w, m := running().World(), new(console.Model)
+	m.Type("2\rundo\r", w, now)
+	m.DoneLockout("Nothing was undone: this would lock you out: no admin zone could reach the box: management: port lan is missing.")
+	lines := m.View(w, standard)
+	fits(t, lines, standard)
+	golden(t, "undo-lockout", "An undo that locks out takes more words.\n\n"+strings.Join(lines, "\n")+"\n")
+	for keys, want := range map[string][]string{"undo\r": nil, "lock me out\r": {"Undo the last change, and be locked out"}} {
+		if diff := cmp.Diff(want, m.Type(keys, w, now)); diff != "" {
+			t.Errorf("after %q (-want +got):\n%s", keys, diff)
+		}
+	}
+}
+
 // fits fails if lines are not printable ASCII within a terminal's size.
 func fits(t *testing.T, lines []string, s console.Size) {
 	t.Helper()

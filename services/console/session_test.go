@@ -23,6 +23,7 @@ type box struct {
 	mu      sync.Mutex
 	answers console.Answers
 	hangs   map[string]bool
+	lockout string // why the change before locks out
 	ordered []string
 }
 
@@ -64,6 +65,9 @@ func (b *box) Services(ctx context.Context) ([]console.Service, error) {
 	return b.answers.Services, b.ask(ctx, "services")
 }
 func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
+	if b.lockout != "" && !u.AcceptLockout {
+		return nil, errors.Join(&api.Refused{Lockout: b.lockout}, b.order(ctx, "refused undo"))
+	}
 	p := &api.Plan{Reach: []api.Reach{{From: "guest", To: "internet", Possible: true, Services: []string{"any"}}}}
 	return &api.Trial{Token: "token", Plan: p, Pending: api.Pending{Left: api.Window(2 * time.Minute)}}, b.order(ctx, "undo by "+u.Author)
 }
@@ -212,6 +216,40 @@ func TestOrderIsCarriedOutAndItsResultShown(t *testing.T) {
 		serial.keys <- "\r5\rgw\r"
 		settle()
 		shows(t, serial, "It did not work.", "updated: the disk is read-only")
+	})
+}
+
+func TestUndoThatLocksOutTakesMoreWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, w := &box{answers: running(), lockout: "port lan is missing"}, newWire()
+		serve(t, b, map[string][]*wire{"ttyS0": {w}})
+		settle()
+		for _, tt := range []struct {
+			answer string
+			wants  []string
+			orders string
+		}{
+			{"undo\r", []string{"nothing happens"}, ""}, // it takes another word now
+			{"\r", []string{"Nothing was changed."}, ""},
+			{"lock me out\r", []string{"is in force, on trial", `Type "keep"`}, ",undo by console ttyS0"},
+		} {
+			w.keys <- "2\r"
+			settle()
+			b.mu.Lock()
+			b.ordered = nil
+			b.mu.Unlock()
+			w.keys <- "undo\r"
+			settle()
+			shows(t, w, "Nothing was undone: this would lock you out: port lan is missing.", `Type "lock me out"`)
+			w.keys <- tt.answer
+			settle()
+			shows(t, w, tt.wants...)
+			if got := b.orders(); got != "refused undo"+tt.orders {
+				t.Errorf("after %q: ordered %q", tt.answer, got)
+			}
+			w.keys <- "\x1b"
+			settle()
+		}
 	})
 }
 

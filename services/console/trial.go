@@ -9,20 +9,47 @@ import (
 	"bulkhead/netcfg/api"
 )
 
+// What undoing looks like, and how long it may take.
+const (
+	undoing   = "Undoing the last change. This takes up to a minute."
+	undoLimit = 2 * time.Minute
+)
+
 // undoTask tries the configuration before the last change. Whoever stands here reaches
 // the box whatever becomes of the network, but perhaps not with what they came to
 // mend: they look, and say so.
 var undoTask = task{
-	title: "Undo the last change", daemon: "netcfgd", working: "Undoing the last change. This takes up to a minute.",
-	limit:   2 * time.Minute,
+	title: "Undo the last change", daemon: "netcfgd", working: undoing,
+	limit:   undoLimit,
 	explain: explainUndo,
 	do: func(ctx context.Context, d daemons, author string) (report, error) {
-		t, err := d.network.Undo(ctx, api.Undo{Author: author, Via: api.ViaConsole})
-		if err != nil {
-			return report{}, err
+		r, err := undo(ctx, d, author, api.Terms{})
+		if refused, ok := errors.AsType[*api.Refused](err); ok && refused.Lockout != "" {
+			return report{[]string{"Nothing was undone: " + api.LockoutText(refused.Lockout) + "."}, &insistTask}, nil
 		}
-		return report{undone(t.Plan), keepTask(t.Token, t.Left)}, nil
+		return r, err
 	},
+}
+
+// insistTask is [undoTask] for who stands here and accepts that nobody reaches the box
+// over the network then.
+var insistTask = task{
+	title: "Undo the last change, and be locked out", daemon: "netcfgd", working: undoing,
+	limit: undoLimit,
+	asking: "Only this console gets you back in then. It is tried like any change: if you do not keep it, the last change comes back. " +
+		"To undo the last change all the same, type three words.",
+	explain: func(*world) ([]string, string) { return nil, "lock me out" },
+	do: func(ctx context.Context, d daemons, author string) (report, error) {
+		return undo(ctx, d, author, api.Terms{AcceptLockout: true})
+	},
+}
+
+func undo(ctx context.Context, d daemons, author string, terms api.Terms) (report, error) {
+	t, err := d.network.Undo(ctx, api.Undo{Author: author, Via: api.ViaConsole, Terms: terms})
+	if err != nil {
+		return report{}, err
+	}
+	return report{undone(t.Plan), keepTask(t.Token, t.Left)}, nil
 }
 
 // keepTask keeps what was tried here.
