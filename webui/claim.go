@@ -23,7 +23,7 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := access.CheckName(in.Name); err != nil {
-		fail(w, http.StatusBadRequest, "the token: "+err.Error())
+		fail(w, http.StatusUnprocessableEntity, "the token: "+err.Error())
 		return
 	}
 	exporter, err := r.TLS.ExportKeyingMaterial(access.ExporterLabel, nil, access.ExporterSize)

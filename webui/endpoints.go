@@ -68,7 +68,7 @@ type image struct{}
 // openapi.json written anew: go test ./webui -run OpenAPI -update.
 var endpoints = []endpoint{
 	{"GET health", open, own((*server).healthy), "Whether the box is there", nil, health{}, nil},
-	{"POST claim", open, own((*server).takeClaim), "Exchange the code on the console for a token", access.ClaimRequest{}, access.ClaimAnswer{}, []int{403, 429}},
+	{"POST claim", open, own((*server).takeClaim), "Exchange the code on the console for a token", access.ClaimRequest{}, access.ClaimAnswer{}, []int{403, 422, 429}},
 	{"GET openapi.json", anyToken, own((*server).document), "This document", nil, map[string]any{}, nil},
 
 	{"GET status", access.Read, netcfgd, "How the box is", nil, api.Status{}, nil},

@@ -347,6 +347,8 @@ func (a *asked) occurHere(op openapitest.Operation, status int, r request) (int,
 		a.upward.say(a.t, 500, map[string]string{"error": "no room for another key"})
 		return a.redeem(a.control("POST").Code)
 	case "POST claim 403":
+	case "POST claim 422":
+		body(access.ClaimRequest{Proof: []byte{1}, Name: " "})
 	case "POST claim 429":
 		a.control("POST") // a new code, which ends all waiting
 		for range 5 {

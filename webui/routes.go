@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/strictjson"
@@ -90,6 +91,8 @@ func read[T any](w http.ResponseWriter, r *http.Request) (T, bool) {
 		status := http.StatusBadRequest
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			status = http.StatusRequestEntityTooLarge
+		} else if bad, ok := errors.AsType[*time.ParseError](err); ok {
+			status, err = http.StatusUnprocessableEntity, fmt.Errorf("%q is no time: write it such as 2027-03-31T18:00:00Z", bad.Value)
 		}
 		fail(w, status, "the request: "+err.Error())
 	}

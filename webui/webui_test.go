@@ -84,6 +84,9 @@ func (b backend) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 }
 
 func (b backend) Apply(_ context.Context, c api.Change) (*api.Trial, error) {
+	if c.Window > api.Window(time.Hour) {
+		return nil, api.Tell(api.ErrInvalid, errors.New("the window is too long"))
+	}
 	b.box.mu.Lock()
 	defer b.box.mu.Unlock()
 	b.box.changes = append(b.box.changes, c)
@@ -487,6 +490,38 @@ func TestTokenGivesWhatItsScopesSay(t *testing.T) {
 	e, ok := errors.AsType[*remote.Error](err)
 	if !ok || !strings.Contains(e.Msg, "revoked") || !strings.Contains(e.Hint, "bulkhead claim 127.0.0.1") {
 		t.Errorf("after it was revoked: got %v", err)
+	}
+}
+
+func TestWhatCannotBeIsNoMatterOfRights(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	owner := http.Header{"Authorization": {"Bearer " + b.claimed().Token}}
+	token := func(name, expires string) string {
+		return fmt.Sprintf(`{"name":%q,"scopes":["read"],"expires":%q}`, name, expires)
+	}
+	soon := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	for _, tt := range []struct{ path, body, says string }{
+		{"apply", `{"window":"soon"}`, `the window, which is the time to confirm a change, is such as 5m or 90s, not \"soon\"`},
+		{"undo", `{"window":"5"}`, `is such as 5m or 90s, not \"5\"`},
+		{"apply", `{"window":"2h"}`, "the window is too long"},
+		{"undo", `{"window":"2h"}`, "the window is too long"},
+		{"tokens", token("", soon), "it has no name"},
+		{"tokens", token(strings.Repeat("x", 100), soon), "its name is longer than 64 bytes"},
+		{"tokens", token("ci\n", soon), "cannot be printed"},
+		{"tokens", token("ci", "tomorrow"), `\"tomorrow\" is no time: write it such as 2027-03-31T18:00:00Z`},
+		{"tokens", token("ci", "2020-01-01T00:00:00Z"), "it has expired"},
+		{"tokens", token("ci", "2099-01-01T00:00:00Z"), "it would live longer than a year"},
+		{"tokens", `{"name":"ci","scopes":["read"]}`, "it would never expire"},
+		{"claim", `{"proof":"","name":""}`, "it has no name"},
+	} {
+		resp, body := b.raw("POST", b.url("127.0.0.1")+"/api/v1/"+tt.path, "", owner, tt.body)
+		if resp.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body, tt.says) {
+			t.Errorf("%s %s: got %d %s, want %q", tt.path, tt.body, resp.StatusCode, body, tt.says)
+		}
+	}
+	if len(b.changes) > 0 {
+		t.Errorf("got %+v", b.changes)
 	}
 }
 

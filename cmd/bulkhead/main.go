@@ -128,7 +128,7 @@ func (a *app) report(err error) int {
 	switch {
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, api.ErrSecret), errors.Is(err, flash.ErrRefused),
+	case errors.Is(err, api.ErrUnknown), errors.Is(err, api.ErrNothing), errors.Is(err, api.ErrInvalid), errors.Is(err, flash.ErrRefused),
 		errors.Is(err, api.ErrDenied), errors.Is(err, api.ErrTooEarly), errors.Is(err, errNotKept), errors.Is(err, remote.ErrUndone):
 		return exitProblem
 	}

@@ -28,7 +28,8 @@ const MaxFile = 4 << 20
 // Backend answers the questions that come over the socket. Its methods are called
 // concurrently. They return a [*Refused] for a configuration that cannot be used,
 // a [*Busy] while another change is pending, an error wrapping [ErrUnknown] for names
-// that mean nothing, and any other error for what went wrong on the box.
+// that mean nothing or [ErrInvalid] for what can never be, and any other error for what
+// went wrong on the box.
 type Backend interface {
 	Status(context.Context) (*Status, error)
 	Zones(context.Context) ([]Zone, error)
@@ -55,6 +56,8 @@ var (
 	ErrUnknown = errors.New("unknown name")
 	// ErrNothing says that there is nothing to undo, to confirm or to cancel.
 	ErrNothing = errors.New("nothing to undo")
+	// ErrInvalid says that what was asked for was understood, and cannot be as it is.
+	ErrInvalid = errors.New("that cannot be")
 )
 
 // Unknown makes an error that is [ErrUnknown] and says what err says.

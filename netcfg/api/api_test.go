@@ -152,6 +152,7 @@ func TestRequestsAreReadStrictly(t *testing.T) {
 		want       int
 	}{
 		{"unknown field", `{"file":{},"force":true}`, http.StatusBadRequest},
+		{"no duration", `{"window":"soon"}`, http.StatusUnprocessableEntity},
 		{"two values", `{} {}`, http.StatusBadRequest},
 		{"no value", ``, http.StatusBadRequest},
 		{"too large", `{"why":"` + strings.Repeat("x", 2*api.MaxFile) + `"}`, http.StatusRequestEntityTooLarge},

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrSecret says that a secret, or who may read it, cannot be what was asked for.
-var ErrSecret = errors.New("that cannot be done with secrets")
+var ErrSecret = Tell(ErrInvalid, errors.New("that cannot be done with secrets"))
 
 // BadSecret makes an error that is [ErrSecret] and says what err says.
 func BadSecret(err error) error { return &told{err.Error(), ErrSecret} }

@@ -126,6 +126,10 @@ func post[In, Out any](f func(context.Context, In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in, err := strictjson.Decode[In](http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
+			if e, ok := errors.AsType[*told](err); ok { // a value that says what it should be
+				answer(w, nil, e)
+				return
+			}
 			status := http.StatusBadRequest
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				status = http.StatusRequestEntityTooLarge
@@ -155,7 +159,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, ErrNothing):
 		status = http.StatusConflict
-	case errors.Is(err, ErrSecret):
+	case errors.Is(err, ErrInvalid):
 		status = http.StatusUnprocessableEntity
 	case errors.Is(err, ErrDenied):
 		status = http.StatusForbidden

@@ -72,11 +72,11 @@ type Window time.Duration
 // MarshalText implements [encoding.TextMarshaler].
 func (w Window) MarshalText() ([]byte, error) { return []byte(time.Duration(w).String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler].
+// UnmarshalText implements [encoding.TextUnmarshaler]. Its error wraps [ErrInvalid].
 func (w *Window) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no duration: write it such as 5m or 90s", text)
+		return Tell(ErrInvalid, fmt.Errorf("the window, which is the time to confirm a change, is such as 5m or 90s, not %q", text))
 	}
 	*w = Window(d)
 	return nil

@@ -104,10 +104,10 @@ func (r *Reconciler) begin(p proposal) (<-chan verdict, error) {
 // check reports what is wrong with the terms of a change.
 func check(t api.Terms) error {
 	if t.Token != "" && len(t.Token) < api.MinToken {
-		return api.Tell(api.ErrDenied, fmt.Errorf("the token of a change has at least %d characters", api.MinToken))
+		return api.Tell(api.ErrInvalid, fmt.Errorf("the token of a change has at least %d characters", api.MinToken))
 	}
 	if w := time.Duration(t.Window); w != 0 && (w < txn.MinWindow || w > txn.MaxWindow) {
-		return api.Tell(api.ErrDenied, fmt.Errorf("the time to confirm a change is from %s to %s, not %s", api.Window(txn.MinWindow), api.Window(txn.MaxWindow), t.Window))
+		return api.Tell(api.ErrInvalid, fmt.Errorf("the window, which is the time to confirm a change, is from %s to %s, not %s", api.Window(txn.MinWindow), api.Window(txn.MaxWindow), t.Window))
 	}
 	for _, name := range t.Ignore {
 		if !slices.ContainsFunc(audiences, func(a audience) bool { return a.owner.Name == name }) {

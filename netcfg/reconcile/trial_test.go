@@ -183,11 +183,11 @@ func TestConfirmingTakesTheAuthorOnANewConnection(t *testing.T) {
 		}
 		b.is("confirmed", other, zonesOther)
 		c.Token = "short"
-		if _, err := b.r.Apply(t.Context(), c); !errors.Is(err, api.ErrDenied) {
+		if _, err := b.r.Apply(t.Context(), c); !errors.Is(err, api.ErrInvalid) {
 			t.Errorf("a token that can be guessed: %v", err)
 		}
 		c.Token, c.Window = "", api.Window(time.Hour)
-		if _, err := b.r.Apply(t.Context(), c); !errors.Is(err, api.ErrDenied) {
+		if _, err := b.r.Apply(t.Context(), c); !errors.Is(err, api.ErrInvalid) {
 			t.Errorf("an hour to confirm: %v", err)
 		}
 	})
