@@ -47,7 +47,7 @@ var layers = map[string][]string{
 	"netcfg/api":     {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	"netcfg/secrets": {"services/file"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
-	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock"},
+	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
 	"netcfg/textdiff":   {},
@@ -60,13 +60,15 @@ var layers = map[string][]string{
 	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
+	// metrics knows who the daemons are, and that webuid collects.
+	"services/metrics": {"services/sock", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
 	// boottest starts from boot partitions as the firmware does.
 	"services/update/boot/boottest": {"services/update/..."},
 
 	// access decides who gets in; it speaks with nobody.
 	"webui/access": {"services/file"},
 	// webui hands the key that comes with a claim to updated.
-	"webui": {"webui/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"webui/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
 	"webui/remote": {"webui/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
@@ -163,7 +165,7 @@ func lookup(name string) ([]string, bool) {
 		return []string{"netcfg/..."}, true
 	case top == "services":
 		own, _, _ := strings.Cut(rest, "/")
-		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/probe", "services/" + own + "/..."}
+		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/probe", "services/metrics", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}
