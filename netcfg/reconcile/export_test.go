@@ -9,6 +9,7 @@ import (
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/metrics"
 )
 
 // What tests need to see of the inside.
@@ -51,3 +52,10 @@ func (r *Reconciler) Disturbed() bool {
 
 // Round is one round. Nobody may be running r.
 func (r *Reconciler) Round() { r.round() }
+
+// Metrics returns the page of metrics.
+func (r *Reconciler) Metrics() []byte {
+	p := metrics.NewPage("netcfg")
+	r.metrics(p)
+	return p.Bytes()
+}

@@ -21,6 +21,7 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/file"
+	"bulkhead/services/metrics"
 	"bulkhead/services/privdrop"
 )
 
@@ -51,15 +52,25 @@ var audiences = []audience{
 	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
 }
 
-// directory makes the service's directory, or mends it.
+// directory makes the service's directory and the one of its metrics, or mends them.
 func (a audience) directory(run string) error {
 	_, err := privdrop.Dir(run, a.owner.Name, a.owner.ID, a.reader.ID)
+	return errors.Join(err, metricsDir(run, a.owner))
+}
+
+// metricsDir makes the directory in which a service has the socket of its metrics, for
+// webuid to find.
+func metricsDir(run string, owner svcconf.User) error {
+	_, err := privdrop.Dir(metrics.Dir(run), owner.Name, owner.ID, svcconf.Webuid.ID)
 	return err
 }
 
 // prepare makes the services' directories, so that there is something to watch
-// before the services are there.
+// before the services are there, and its own.
 func (r *Reconciler) prepare() {
+	if err := metricsDir(r.o.Run, svcconf.User{Name: "netcfgd"}); err != nil {
+		r.o.Log.Error("prepare the own directory for metrics", "err", err)
+	}
 	for _, a := range audiences {
 		if err := a.directory(r.o.Run); err != nil {
 			r.o.Log.Error("prepare a service's directory", "service", a.owner.Name, "err", err)

@@ -21,6 +21,7 @@ import (
 	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/txn"
 	"bulkhead/services/file"
+	"bulkhead/services/metrics"
 )
 
 // Paths are where netcfgd finds and keeps things.
@@ -75,6 +76,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	server := api.NewServer(r, log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Run(ctx) })
+	g.Go(func() error { return metrics.Serve(ctx, log, p.Run, "netcfgd", r.metrics) })
 	if r.o.Volatile {
 		g.Go(func() error { return awaitState(ctx, p.state()) })
 	}

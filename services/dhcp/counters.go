@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"strings"
 	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -37,34 +36,3 @@ type Counters struct {
 
 // numKinds is one more than the last message type of RFC 2131.
 const numKinds = int(dhcpv4.MessageTypeInform) + 1
-
-// Snapshot returns all counters by name; those by message type end in the type's
-// name, as in "received_discover".
-func (c *Counters) Snapshot() map[string]uint64 {
-	m := map[string]uint64{
-		"malformed":        c.Malformed.Load(),
-		"foreign":          c.Foreign.Load(),
-		"unsupported":      c.Unsupported.Load(),
-		"elsewhere":        c.Elsewhere.Load(),
-		"exhausted":        c.Exhausted.Load(),
-		"busy":             c.Busy.Load(),
-		"unsaved":          c.Unsaved.Load(),
-		"send_errors":      c.SendErrors.Load(),
-		"expired":          c.Expired.Load(),
-		"quarantined":      c.Quarantined.Load(),
-		"ignored":          c.Ignored.Load(),
-		"journal_writes":   c.JournalWrites.Load(),
-		"journal_records":  c.JournalRecords.Load(),
-		"journal_replaced": c.JournalReplaced.Load(),
-		"journal_errors":   c.JournalErrors.Load(),
-		"published":        c.Published.Load(),
-		"publish_errors":   c.PublishErrors.Load(),
-		"clock_steps":      c.ClockSteps.Load(),
-	}
-	for kind := 1; kind < numKinds; kind++ {
-		name := strings.ToLower(dhcpv4.MessageType(kind).String())
-		m["received_"+name] = c.Received[kind].Load()
-		m["sent_"+name] = c.Sent[kind].Load()
-	}
-	return m
-}

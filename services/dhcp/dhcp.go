@@ -21,6 +21,7 @@ import (
 
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/dhcp/journal"
+	"bulkhead/services/metrics"
 	"bulkhead/services/probe"
 	"bulkhead/services/run"
 )
@@ -112,6 +113,9 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return probe.Serve(ctx, s.log, filepath.Join(s.runDir, svcconf.ProbeSocket), s.probe)
+	})
+	g.Go(func() error {
+		return metrics.Serve(ctx, s.log, filepath.Dir(s.runDir), svcconf.Dhcpd.Name, s.metrics)
 	})
 	g.Go(func() error { s.publish(ctx); return nil })
 	g.Go(func() error { s.tick(ctx); return nil })

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/metrics"
 	"bulkhead/services/probe"
 	"bulkhead/services/run"
 )
@@ -57,5 +58,6 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 	g.Go(func() error {
 		return probe.Serve(ctx, log, filepath.Join(dirs.RunDir(svcconf.Dnsd.Name), svcconf.ProbeSocket), s.probe)
 	})
+	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, svcconf.Dnsd.Name, s.metrics) })
 	return g.Wait()
 }

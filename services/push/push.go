@@ -11,12 +11,14 @@ import (
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/file"
+	"bulkhead/services/metrics"
 	"bulkhead/services/run"
 )
 
@@ -36,6 +38,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Pushd.Name), p.configure)
 	})
 	g.Go(func() error { return p.run(ctx) })
+	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, svcconf.Pushd.Name, p.metrics) })
 	return g.Wait()
 }
 
@@ -45,6 +48,7 @@ type pusher struct {
 	status  string       // path of the status file
 	targets chan *target // the newest one that run has not taken
 	now     svcconf.PushStatus
+	shown   atomic.Pointer[svcconf.PushStatus] // the same, for others to read
 }
 
 // configure leaves a new target for run, nil for none, in place of what it has not
@@ -115,6 +119,7 @@ func (p *pusher) try(ctx context.Context, t *target) error {
 
 func (p *pusher) tell(s svcconf.PushStatus) {
 	p.now = s
+	p.shown.Store(&s)
 	data, err := json.MarshalIndent(s, "", "\t")
 	if err == nil {
 		err = file.Replace(p.status, append(data, '\n'), 0o640, -1)

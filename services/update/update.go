@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/metrics"
 	"bulkhead/services/run"
 	"bulkhead/services/sock"
 	"bulkhead/services/update/api"
@@ -115,6 +116,7 @@ func (u *updater) serve(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { server.Close() })
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error { return u.run(ctx, rest) })
+	g.Go(func() error { return metrics.Serve(ctx, u.log, u.dirs.Run, svcconf.Updated.Name, u.metrics) })
 	if err := g.Wait(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

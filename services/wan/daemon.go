@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,7 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/metrics"
 	"bulkhead/services/run"
 	"bulkhead/services/wan/dhcp4"
 )
@@ -40,6 +42,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 		})
 	})
 	g.Go(func() error { return d.run(ctx) })
+	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, name, d.metrics) })
 	return g.Wait()
 }
 
@@ -114,7 +117,8 @@ type daemon struct {
 	file  *facts.Lease // in the uplink file
 	known bool         // that file is what is in the uplink file
 
-	status  svcconf.WANStatus // as last written
+	status  svcconf.WANStatus                 // as last written
+	shown   atomic.Pointer[svcconf.WANStatus] // the same, for others to read
 	trouble trouble
 	logged  trouble // trouble that the log knows
 }

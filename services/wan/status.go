@@ -43,6 +43,7 @@ func (d *daemon) writeStatus(s svcconf.WANStatus) {
 		return
 	}
 	d.status = s
+	d.shown.Store(&s)
 }
 
 // describe is the status and the latest trouble.
