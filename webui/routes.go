@@ -26,6 +26,7 @@ func (s *server) routes() http.Handler {
 	for _, e := range endpoints {
 		mux.Handle(e.method()+" "+e.path(), s.need(e.scope, e.by.handler(s)))
 	}
+	mux.Handle("GET /metrics", s.need(access.Read, http.HandlerFunc(s.metrics)))
 	// gokrazy's update protocol has a password of its own, which updated checks.
 	gokrazy := s.whereGokrazy(s.updated)
 	mux.Handle("/update/", gokrazy)
@@ -56,17 +57,20 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 			err = errNoToken
 		}
 		if err != nil {
+			s.count.unknown.Add(1)
 			s.refused.warn("not let in", "from", r.RemoteAddr, "err", err)
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, err.Error())
 			return
 		}
 		if scope != anyToken && !access.Allow(t.Scopes, scope) {
+			s.count.scope.Add(1)
 			s.refused.warn("not allowed", "from", r.RemoteAddr, "token", t.Name, "scope", scope)
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope="%s"`, scope)) // RFC 6750 section 3.1
 			fail(w, http.StatusForbidden, fmt.Sprintf("the token %q is not for that: it lacks the scope %s", t.Name, scope))
 			return
 		}
+		s.count.letIn.Add(1)
 		ctx := context.WithValue(r.Context(), tokenKey{}, t)
 		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, originKey{}, origin(r, t))))
 	})

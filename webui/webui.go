@@ -31,6 +31,7 @@ type Options struct {
 	Run   string // the service's own directory, gone after a reboot
 	State string // its own directory, kept over reboots
 
+	Base    string // directory in which services have theirs
 	Netcfgd string // socket
 	Updated string // socket
 	Image   string // file that says what image this is; there may be none
@@ -42,7 +43,7 @@ type Options struct {
 func NewOptions(d run.Dirs) Options {
 	me := svcconf.Webuid.Name
 	return Options{
-		Run: d.RunDir(me), State: d.StateDir(me),
+		Run: d.RunDir(me), State: d.StateDir(me), Base: d.Run,
 		Netcfgd: filepath.Join(d.Run, api.SocketFile),
 		Updated: filepath.Join(d.Run, update.SocketFile),
 		Image:   "/etc/bulkhead/image.json",
@@ -61,6 +62,8 @@ type server struct {
 	updated  http.Handler
 	keys     *update.Client
 	refused  *seldom // log of who was not let in
+	pages    collector
+	count    counters
 	version  string
 
 	conf atomic.Pointer[svcconf.Web] // never nil
@@ -79,6 +82,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		updated: passOn(o.Updated, log),
 		keys:    update.NewClient(o.Updated),
 		refused: &seldom{log: log, every: 10 * time.Second},
+		pages:   collector{run: o.Base},
 		version: versionIn(o.Image),
 	}
 	s.conf.Store(new(svcconf.Web))

@@ -131,7 +131,7 @@ func newEmptyBox(t *testing.T) *box {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
-		Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
+		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
 		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"),
 		HTTPS: freePort(t), HTTP: freePort(t),
 	}}
@@ -366,12 +366,7 @@ func TestOwnerKeyAndCertificateSurviveARestart(t *testing.T) {
 
 func (b *box) leaf(host string) []byte {
 	b.t.Helper()
-	conn, err := tls.Dial("tcp", fmt.Sprintf("%s:%d", host, b.o.HTTPS), &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer conn.Close()
-	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	sum := sha256.Sum256(b.certificate(host))
 	return sum[:]
 }
 

@@ -23,6 +23,7 @@ import (
 	"bulkhead/netcfg/nstest"
 	"bulkhead/webui"
 	"bulkhead/webui/access"
+	"bulkhead/webui/remote"
 )
 
 // firstFile moves the management address, as first files do.
@@ -86,7 +87,7 @@ func unpack(t *testing.T) *newBox {
 	b.bin = os.Getenv("BULKHEAD_BIN") // make test-root has built them
 	if b.bin == "" {
 		b.bin = dir
-		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/dnsd", "bulkhead/cmd/bulkhead")
+		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/dnsd", "bulkhead/cmd/dhcpd", "bulkhead/cmd/bulkhead")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
@@ -247,6 +248,21 @@ func TestNewBoxIsClaimedAndMovesToItsFirstConfiguration(t *testing.T) {
 	if err := b.dial(b.desk, "192.168.77.1:443"); err == nil {
 		t.Error("the box is still at its first address")
 	}
+	b.checkMetrics(b.token(name))
+}
+
+// token returns the one that the desk has for a box.
+func (b *newBox) token(name string) string {
+	b.t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.dir, "desk/bulkhead/boxes", name+".json"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var p remote.Profile
+	if err := json.Unmarshal(data, &p); err != nil {
+		b.t.Fatal(err)
+	}
+	return p.Token
 }
 
 // checkRights holds webuid's process to its one capability and its own user.
