@@ -43,6 +43,9 @@ func (a *app) problems(w io.Writer, r *api.Refused) {
 	if r.Lockout != "" {
 		fmt.Fprintf(w, "%s\n\t%s\n", a.paint(red, api.LockoutText(r.Lockout)), lockoutHint)
 	}
+	if r.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", r.Hint)
+	}
 }
 
 func (a *app) problem(p *diag.Problem) string {

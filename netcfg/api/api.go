@@ -211,6 +211,7 @@ type Refused struct {
 	Problems diag.List `json:"problems,omitempty"`
 	Failed   []Failed  `json:"failed,omitempty"`
 	Lockout  string    `json:"lockout,omitempty"` // why; for root on the box itself, see [Terms]
+	Hint     string    `json:"hint,omitempty"`    // what to do, if not to mend the file that was sent
 }
 
 func (r *Refused) Error() string {
@@ -223,6 +224,9 @@ func (r *Refused) Error() string {
 	}
 	if r.Lockout != "" {
 		lines = append(lines, LockoutText(r.Lockout))
+	}
+	if r.Hint != "" {
+		lines = append(lines, "hint: "+r.Hint)
 	}
 	return strings.Join(lines, "\n")
 }

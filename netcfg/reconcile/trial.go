@@ -53,6 +53,16 @@ type verdict struct {
 type proposal struct {
 	change txn.Change
 	terms  api.Terms
+	number int // of the change in the history whose file it is; 0: it is new
+}
+
+// usedBefore says what to do about a file of the history that cannot be used any more:
+// the box has learnt to find secrets and other mistakes since, or is another one.
+func (p *proposal) usedBefore(err error) error {
+	if refused, ok := errors.AsType[*api.Refused](err); ok && p.number > 0 {
+		refused.Hint = fmt.Sprintf("that is the file of change %d, which cannot be used again as it is: write it with \"bulkhead history show %d > FILE\", mend FILE, and try it with \"bulkhead apply FILE\"", p.number, p.number)
+	}
+	return err
 }
 
 // ready reports what keeps a change from being tried, whatever it is.
@@ -124,7 +134,7 @@ func (r *Reconciler) propose(p proposal) (*trial, target, error) {
 	plan, next, err := r.preview(f, r.clock.now())
 	switch {
 	case err != nil:
-		return nil, target{}, err
+		return nil, target{}, p.usedBefore(err)
 	case plan.Lockout != "" && !p.terms.AcceptLockout:
 		return nil, target{}, &api.Refused{Problems: next.warnings, Lockout: plan.Lockout}
 	}

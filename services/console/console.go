@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/services/file"
 	"bulkhead/services/run"
 )
@@ -158,17 +159,23 @@ func (c *console) carryOut(ctx context.Context, do *task, terminal string) <-cha
 		r, err := do.do(ctx, c.daemons, "console "+terminal)
 		if err != nil {
 			c.log.Error("ordered at the console", "task", do.title, "err", err)
-			r = report{words: []string{"It did not work.", failure(do, err)}}
+			r = report{words: append([]string{"It did not work."}, failure(do, err)...)}
 		}
 		finished <- r
 	})
 	return finished
 }
 
-// failure says what went wrong.
-func failure(do *task, err error) string {
+// failure says what went wrong, in paragraphs: what to do comes before all that was
+// found, of which the end may be cut.
+func failure(do *task, err error) []string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("There was no answer for %s. It may still happen: look at the state of the box.", do.limit)
+		return []string{fmt.Sprintf("There was no answer for %s. It may still happen: look at the state of the box.", do.limit)}
 	}
-	return silence(do.daemon, err)
+	if refused, ok := errors.AsType[*api.Refused](err); ok && refused.Hint != "" {
+		found := *refused
+		found.Hint = ""
+		return []string{"On a workstation: " + refused.Hint + ".", silence(do.daemon, &found)}
+	}
+	return []string{silence(do.daemon, err)}
 }

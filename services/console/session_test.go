@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/diag"
 	"bulkhead/services/console"
 	update "bulkhead/services/update/api"
 	"bulkhead/webui/access"
@@ -24,6 +25,7 @@ type box struct {
 	answers console.Answers
 	hangs   map[string]bool
 	lockout string // why the change before locks out
+	refuses *api.Refused
 	ordered []string
 }
 
@@ -65,6 +67,9 @@ func (b *box) Services(ctx context.Context) ([]console.Service, error) {
 	return b.answers.Services, b.ask(ctx, "services")
 }
 func (b *box) Undo(ctx context.Context, u api.Undo) (*api.Trial, error) {
+	if b.refuses != nil {
+		return nil, b.refuses
+	}
 	if b.lockout != "" && !u.AcceptLockout {
 		return nil, errors.Join(&api.Refused{Lockout: b.lockout}, b.order(ctx, "refused undo"))
 	}
@@ -250,6 +255,22 @@ func TestUndoThatLocksOutTakesMoreWords(t *testing.T) {
 			w.keys <- "\x1b"
 			settle()
 		}
+	})
+}
+
+func TestUndoThatIsRefusedSaysWhatToDoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, w := &box{answers: running()}, newWire()
+		b.refuses = &api.Refused{Hint: "mend it", Problems: diag.List{
+			{Pos: diag.Pos{File: "home.yaml", Line: 3, Col: 1}, Msg: "looks like an age key", Hint: "remove it"},
+		}}
+		serve(t, b, map[string][]*wire{"ttyS0": {w}})
+		settle()
+		w.keys <- "2\r"
+		settle()
+		w.keys <- "undo\r"
+		settle()
+		shows(t, w, "It did not work.", "On a workstation: mend it.", "netcfgd: home.yaml:3:1: looks like an age key hint: remove it")
 	})
 }
 
