@@ -58,7 +58,7 @@ var layers = map[string][]string{
 	"services/privdrop": {},
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
 	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
-		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "webui/access", "services/update/api", "services/update/manifest"},
+		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
 	// metrics knows who the daemons are, and that webuid collects.
 	"services/metrics": {"services/sock", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
@@ -66,12 +66,12 @@ var layers = map[string][]string{
 	"services/update/boot/boottest": {"services/update/..."},
 
 	// access decides who gets in; it speaks with nobody.
-	"webui/access": {"services/file"},
+	"services/auth/access": {"services/file"},
 	// webui hands the key that comes with a claim to updated.
-	"webui": {"webui/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"services/auth/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
-	"webui/remote": {"webui/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui/remote": {"services/auth/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 }
 

@@ -7,7 +7,7 @@ import (
 	"net/http"
 
 	"bulkhead/netcfg/api"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 // byToken is netcfgd for those who come with a token: changes are theirs, and come from

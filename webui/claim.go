@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // takeClaim gives a token to who knows the code on the console.

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/sock"
-	"bulkhead/webui/access"
 )
 
 // ControlSocket is the name of the console's socket in the service's run directory.

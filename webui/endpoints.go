@@ -10,8 +10,8 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // endpoint is one question of the API. What is said of it here is what is served, what

@@ -24,8 +24,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/file"
-	"bulkhead/webui/access"
 )
 
 // identityFile holds the box's private key and its certificate, in that order.

@@ -22,8 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkhead/services/auth/access"
 	"bulkhead/services/metrics"
-	"bulkhead/webui/access"
 	"bulkhead/webui/remote"
 )
 

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/svcconf"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
 )
 

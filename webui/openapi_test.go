@@ -28,8 +28,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"bulkhead/services/auth/access"
 	"bulkhead/webui"
-	"bulkhead/webui/access"
 	"bulkhead/webui/openapitest"
 	"bulkhead/webui/remote"
 )

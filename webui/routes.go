@@ -14,7 +14,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/strictjson"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 // routes serves everything. What is named neither here nor in [endpoints] has no door,

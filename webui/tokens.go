@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 func (s *server) listTokens(w http.ResponseWriter, _ *http.Request) { answer(w, s.tokens.List()) }

@@ -21,9 +21,9 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/run"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // Options are where the server finds things.

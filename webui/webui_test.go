@@ -32,10 +32,10 @@ import (
 	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/sock"
 	updates "bulkhead/services/update/api"
 	"bulkhead/webui"
-	"bulkhead/webui/access"
 	"bulkhead/webui/remote"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"bulkhead/netcfg/nstest"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/openapitest"
 	"bulkhead/webui/remote"
 )

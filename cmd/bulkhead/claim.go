@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/api"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
 )
 

@@ -21,8 +21,8 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui"
-	"bulkhead/webui/access"
 	"bulkhead/webui/remote"
 )
 

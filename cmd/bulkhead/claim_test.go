@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 func TestMistypedCodeIsAskedForAgain(t *testing.T) {

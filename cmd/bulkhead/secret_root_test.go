@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/nstest"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
 )
 

@@ -24,8 +24,8 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/privdrop"
-	"bulkhead/webui/access"
 )
 
 // asConsoled makes the test binary consoled.

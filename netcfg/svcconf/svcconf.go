@@ -28,6 +28,7 @@ var (
 	Flowd  = User{"flowd", 7105}
 	Webuid = User{"webuid", 7106}
 	Pushd  = User{"pushd", 7107}
+	Authd  = User{"authd", 7109}
 )
 
 // Updated writes disks and mounts them, which takes root; nothing that it sends
@@ -35,7 +36,7 @@ var (
 var Updated = User{"updated", 0}
 
 // Users lists the daemons' users other than root.
-var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd}
+var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd, Authd}
 
 // Files below the run directory (/run/bulkhead).
 const (

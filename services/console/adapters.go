@@ -14,8 +14,8 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // connect returns the daemons behind their sockets.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // How often daemons are asked, and how long they may take.

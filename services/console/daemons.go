@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // daemons are those that the console asks and orders. Each may be absent or hang.

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/services/auth/access"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // What the tests, which stand outside, need of what is inside.

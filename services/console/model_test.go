@@ -16,9 +16,9 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/facts"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/console"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 var rewrite = flag.Bool("update", false, "rewrite the golden files")

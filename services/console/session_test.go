@@ -14,9 +14,9 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/diag"
+	"bulkhead/services/auth/access"
 	"bulkhead/services/console"
 	update "bulkhead/services/update/api"
-	"bulkhead/webui/access"
 )
 
 // box is all daemons at once. hangs is what does not answer.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 // Claim is a box that is being claimed, at an address. Nothing of what it says is

@@ -6,8 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"bulkhead/services/auth/access"
 	"bulkhead/services/file"
-	"bulkhead/webui/access"
 )
 
 // What a job says of a box that nobody claimed from where it runs.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
 )
 

@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"bulkhead/services/auth/access"
 	"bulkhead/services/file"
-	"bulkhead/webui/access"
 )
 
 // Profile is what a workstation knows of a box.

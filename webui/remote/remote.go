@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 // Time limits. A box on the same network answers at once; changing it takes longer,

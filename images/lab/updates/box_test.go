@@ -27,11 +27,11 @@ import (
 	"bulkhead/images/lab/vswitch"
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
+	"bulkhead/services/auth/access"
 	updates "bulkhead/services/update/api"
 	"bulkhead/services/update/disk"
 	"bulkhead/services/update/gaf"
 	"bulkhead/services/update/manifest"
-	"bulkhead/webui/access"
 	"bulkhead/webui/remote"
 )
 

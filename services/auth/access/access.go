@@ -17,14 +17,15 @@ type Scope string
 
 // The scopes. Each stands for itself, but for Admin, which is all of them.
 const (
-	Read   Scope = "read"   // see how the box is
-	Plan   Scope = "plan"   // ask what a change would do
-	Apply  Scope = "apply"  // change the configuration
-	Update Scope = "update" // write another image
-	Admin  Scope = "admin"  // everything, the keys and tokens included
+	Read    Scope = "read"    // see how the box is
+	Operate Scope = "operate" // isolate devices and look into what goes wrong
+	Plan    Scope = "plan"    // ask what a change would do
+	Apply   Scope = "apply"   // change the configuration
+	Update  Scope = "update"  // write another image
+	Admin   Scope = "admin"   // everything, the keys and tokens included
 )
 
-var scopes = []Scope{Read, Plan, Apply, Update, Admin}
+var scopes = []Scope{Read, Operate, Plan, Apply, Update, Admin}
 
 // Scopes returns all scopes there are.
 func Scopes() []Scope { return slices.Clone(scopes) }

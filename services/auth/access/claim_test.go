@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 var (

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 func TestCodeIsReadAsPeopleTypeIt(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"bulkhead/webui/access"
+	"bulkhead/services/auth/access"
 )
 
 // clock is a clock that the test sets.
@@ -271,7 +271,7 @@ func TestTokenGivesNoMoreThanItHas(t *testing.T) {
 		{"outlives its maker", visitor, []access.Scope{access.Read}, today.Add(11 * day), `outlive the token "kim", which expires 2026-12-07T12:00:00Z`},
 		{"more than its maker", planner, []access.Scope{access.Read, access.Apply}, today.Add(day), `the scope apply, which the token "job" does not have`},
 		{"everything", planner, []access.Scope{access.Admin}, today.Add(day), "the scope admin"},
-		{"unknown", owner, []access.Scope{"root"}, today.Add(day), `no scope "root": there are read, plan, apply, update, admin`},
+		{"unknown", owner, []access.Scope{"root"}, today.Add(day), `no scope "root": there are read, operate, plan, apply, update, admin`},
 		{"twice", owner, []access.Scope{access.Read, access.Read}, today.Add(day), "twice"},
 		{"nothing", owner, nil, today.Add(day), "name its scopes"},
 		{"no\nname", owner, []access.Scope{access.Read}, today.Add(day), "cannot be printed"},

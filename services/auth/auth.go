@@ -1,0 +1,109 @@
+//go:build linux
+
+// Package auth is the service that decides who may come in: it keeps the tokens, the
+// users and their sessions, and the code on the console, and answers netcfgd, updated
+// and webuid who somebody is and what they may.
+//
+// It reaches nothing and nobody reaches it but over its socket. webuid, which strangers
+// talk to, holds none of it: a webuid that was taken over can use the sessions that pass
+// through it, and can make none.
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/auth/access"
+	"bulkhead/services/auth/account"
+	"bulkhead/services/auth/api"
+	"bulkhead/services/auth/audit"
+	"bulkhead/services/run"
+	"bulkhead/services/sock"
+)
+
+// server is the running service.
+type server struct {
+	log     *slog.Logger
+	tokens  *access.Store
+	users   *account.Store
+	audit   *audit.Log
+	claim   access.Claim
+	invites invites
+	now     func() time.Time
+}
+
+// Serve runs the service until ctx ends and returns ctx's error then.
+func Serve(ctx context.Context, log *slog.Logger, d run.Dirs) error {
+	state := d.StateDir(svcconf.Authd.Name)
+	trail, err := audit.Open(state, log)
+	if err != nil {
+		return err
+	}
+	defer trail.Close()
+	s := &server{
+		log: log, audit: trail, now: time.Now,
+		tokens: access.Open(state, log, time.Now),
+		users:  account.Open(state, log, time.Now),
+	}
+	l, err := sock.Listen(filepath.Join(d.Run, api.SocketFile), svcconf.Webuid.ID, svcconf.Webuid.ID)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler: s.handler(), ConnContext: sock.ConnContext,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	log.Info("started", "claimed", s.owned(), "users", len(s.users.Users()), "tokens", len(s.tokens.List()))
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// owned reports whether somebody may do everything.
+func (s *server) owned() bool { return s.tokens.Claimed() || s.users.Owned() }
+
+// scopesOf are what a role may. An operator does what is undone in a moment.
+var scopesOf = map[account.Role][]access.Scope{
+	account.Viewer:   {access.Read},
+	account.Operator: {access.Read, access.Plan, access.Operate},
+	account.Admin:    {access.Admin},
+}
+
+// who returns who holds a secret.
+func (s *server) who(secret string) (api.Caller, error) {
+	if account.IsSession(secret) {
+		session, user, err := s.users.Check(secret)
+		if err != nil {
+			return api.Caller{}, refuse(http.StatusUnauthorized, err)
+		}
+		return api.Caller{Kind: api.BySession, Name: user.Name, Scopes: scopesOf[user.Role], Role: user.Role, Session: session.ID}, nil
+	}
+	t, err := s.tokens.Check(secret)
+	if err != nil {
+		return api.Caller{}, refuse(http.StatusUnauthorized, err)
+	}
+	return api.Caller{Kind: api.ByToken, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}, nil
+}
+
+var errNothing = errors.New("a token or a session is needed")
+
+func (s *server) check(_ *request, in api.Check) (api.Caller, error) {
+	if in.Secret == "" {
+		return api.Caller{}, refuse(http.StatusUnauthorized, errNothing)
+	}
+	c, err := s.who(in.Secret)
+	if err == nil {
+		err = allow(c, in.Need)
+	}
+	return c, err
+}
