@@ -62,6 +62,8 @@ var layers = map[string][]string{
 	"services/sock": {},
 	// metrics knows who the daemons are, and that webuid collects.
 	"services/metrics": {"services/sock", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
+	// store syncs directories through file; records have the model's MACs.
+	"services/flow/store": {"services/flow/record", "services/file", "netcfg/model", "netcfg/diag"},
 	// boottest starts from boot partitions as the firmware does.
 	"services/update/boot/boottest": {"services/update/..."},
 
