@@ -55,7 +55,16 @@ var audiences = []audience{
 // directory makes the service's directory and the one of its metrics, or mends them.
 func (a audience) directory(run string) error {
 	_, err := privdrop.Dir(run, a.owner.Name, a.owner.ID, a.reader.ID)
-	return errors.Join(err, metricsDir(run, a.owner))
+	return errors.Join(err, metricsDir(run, a.owner), heardDir(run, a.owner))
+}
+
+// heardDir makes the directory in which dhcpd tells flowd what it heard.
+func heardDir(run string, owner svcconf.User) error {
+	if owner != svcconf.Dhcpd {
+		return nil
+	}
+	_, err := privdrop.Dir(filepath.Join(run, svcconf.HeardDir), owner.Name, owner.ID, svcconf.Flowd.ID)
+	return err
 }
 
 // metricsDir makes the directory in which a service has the socket of its metrics, for

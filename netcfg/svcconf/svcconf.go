@@ -46,6 +46,10 @@ const (
 	// LeasesFile is the current DHCP leases, a [Leases], written by dhcpd into its
 	// run directory <run>/dhcpd, replaced by rename, readable by dnsd's group.
 	LeasesFile = "leases.json"
+	// HeardFile is what dhcpd has heard of who is in the zones, a [DHCPHeard], written
+	// into <run>/heard/dhcpd, replaced by rename, readable by flowd's group.
+	HeardDir  = "heard"
+	HeardFile = "heard.json"
 	// UplinkFile is a facts.Lease written by wand into <run>/wand, absent or
 	// removed when there is none. netcfgd, being root, reads it.
 	UplinkFile = "uplink.json"

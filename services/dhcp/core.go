@@ -18,6 +18,7 @@ type core struct {
 	zones   map[string]*zone // by link
 	orphans []lease.Lease    // of addresses in no zone, or in none yet
 	count   *Counters
+	heard   heard
 }
 
 // result is what comes of one packet.
@@ -116,6 +117,7 @@ func (c *core) handle(now time.Time, link string, packet, buf []byte) result {
 		c.count.Foreign.Add(1)
 		return result{}
 	}
+	c.heard.client(now, z.name, m)
 	x := exchange{c, z, m, now, buf}
 	switch m.kind {
 	case dhcpv4.MessageTypeDiscover:
@@ -175,6 +177,7 @@ func (x *exchange) request() result {
 	case m.server.IsValid() && m.server != x.z.box:
 		x.z.table.Withdraw(x.now, m.client)
 		x.count.Elsewhere.Add(1)
+		x.heard.server(x.now, x.z.name, m)
 		return result{}
 	case m.server.IsValid():
 		m.ciaddr = netip.Addr{}
@@ -189,6 +192,7 @@ func (x *exchange) request() result {
 	if !ok {
 		return result{reply: x.answer(dhcpv4.MessageTypeNak, netip.Addr{})}
 	}
+	x.heard.given(m.client.MAC, addr)
 	return result{reply: x.answer(dhcpv4.MessageTypeAck, addr), record: l}
 }
 

@@ -31,6 +31,7 @@ type Counters struct {
 	JournalErrors   atomic.Uint64
 	Published       atomic.Uint64 // versions of leases.json
 	PublishErrors   atomic.Uint64
+	HeardErrors     atomic.Uint64 // what was heard of clients could not be written
 	ClockSteps      atomic.Uint64
 }
 

@@ -212,12 +212,15 @@ func (s *Server) report(link string, res result) {
 	}
 }
 
+// heardEvery is how many seconds pass before what was heard of clients is told again.
+const heardEvery = 2
+
 // tick does what has to happen without a packet, once a second until ctx ends.
 func (s *Server) tick(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	last := time.Now()
-	for {
+	for beat := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -237,6 +240,9 @@ func (s *Server) tick(ctx context.Context) {
 		}
 		if stepped || expired {
 			s.changed()
+		}
+		if beat++; beat%heardEvery == 0 {
+			s.tellHeard(now)
 		}
 		s.wakeUp() // after a step, or to try a disk again that failed
 	}

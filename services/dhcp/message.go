@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,7 @@ type message struct {
 	client    lease.Client
 	hostname  string // option 12, made a label
 	requested []byte // option 55; nil: whatever there is
+	class     string // option 60, made plain; "" if there is none
 	agent     []byte // option 82, which goes back to the relay as it came
 	maxSize   int    // the longest reply the client takes, in bytes of DHCP
 }
@@ -74,6 +76,7 @@ func parse(packet []byte) (*message, error) {
 		server:    addrFrom(net.IP(p.Options.Get(dhcpv4.OptionServerIdentifier))),
 		hostname:  label(p.Options.Get(dhcpv4.OptionHostName)),
 		requested: p.Options.Get(dhcpv4.OptionParameterRequestList),
+		class:     plain(p.Options.Get(dhcpv4.OptionClassIdentifier)),
 		agent:     p.Options.Get(dhcpv4.OptionRelayAgentInformation),
 		maxSize:   defaultSize,
 	}
@@ -87,6 +90,17 @@ func parse(packet []byte) (*message, error) {
 		m.maxSize = min(max(int(v[0])<<8|int(v[1])-28, defaultSize), maxReply)
 	}
 	return m, nil
+}
+
+// plain makes what a client says of itself printable ASCII, cut to [maxClass].
+func plain(text []byte) string {
+	b := bytes.Clone(text[:min(len(text), maxClass)])
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
 }
 
 func addrFrom(ip net.IP) netip.Addr {

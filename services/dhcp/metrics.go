@@ -51,5 +51,6 @@ func (c *Counters) metrics(p *metrics.Page) {
 	p.Counter("journal_errors_total", "Writes that the disk did not take.", metrics.Of(c.JournalErrors.Load()))
 	p.Counter("leases_published_total", "Versions of the list of leases for other services.", metrics.Of(c.Published.Load()))
 	p.Counter("leases_publish_errors_total", "Versions of the list of leases that could not be written.", metrics.Of(c.PublishErrors.Load()))
+	p.Counter("heard_errors_total", "Versions of what was heard of clients that could not be written.", metrics.Of(c.HeardErrors.Load()))
 	p.Counter("clock_steps_total", "Times the clock was set.", metrics.Of(c.ClockSteps.Load()))
 }

@@ -39,7 +39,11 @@ func (c *core) probe(now time.Time, z *zone, packet []byte) []byte {
 	if err != nil || m.kind != dhcpv4.MessageTypeDiscover && m.kind != dhcpv4.MessageTypeInform {
 		return nil
 	}
+	_, real := c.heard.clients[m.client.MAC]
 	res := c.handle(now, z.link, packet, nil)
 	z.table.Withdraw(now, m.client)
+	if !real {
+		delete(c.heard.clients, m.client.MAC) // nobody was there
+	}
 	return res.reply.data
 }
