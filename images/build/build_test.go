@@ -20,6 +20,8 @@ import (
 
 	"bulkhead/images/build"
 	"bulkhead/images/kernel"
+	"bulkhead/netcfg/model"
+	"bulkhead/services/flow/oui"
 	"bulkhead/services/update/boot"
 	"bulkhead/services/update/disk"
 	"bulkhead/services/update/gaf"
@@ -317,6 +319,16 @@ func testRoot(t *testing.T, r build.Result) {
 	}
 	testSBOM(t, read("etc/gokrazy/sbom.json"))
 	testTemplate(t, filepath.Join(dir, "usr/share/bulkhead/perm.ext4.gz"))
+	if _, err := os.Stat("/usr/share/ieee-data"); err == nil {
+		makers, err := oui.Open(filepath.Join(dir, oui.Path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer makers.Close()
+		if got := makers.Vendor(model.MAC{0xb8, 0x27, 0xeb}); !strings.HasPrefix(got, "Raspberry Pi") {
+			t.Errorf("the maker of b8:27:eb is %q", got)
+		}
+	}
 }
 
 func testSBOM(t *testing.T, data []byte) {

@@ -3,12 +3,15 @@ package build
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
+	"bulkhead/services/flow/oui"
 	"bulkhead/services/update/manifest"
 	"bulkhead/services/update/perm"
 )
@@ -58,6 +61,9 @@ func (b *builder) rootTree(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.makers(); err != nil {
+		return err
+	}
 	if err := b.permTemplate(ctx, b.inRoot(perm.Template)); err != nil {
 		return err
 	}
@@ -75,6 +81,22 @@ func (b *builder) rootTree(ctx context.Context) error {
 		return err
 	}
 	return b.writeRoot("etc/gokrazy/sbom.json", sbom)
+}
+
+// ieeeData is where Debian's ieee-data has the lists of who makes network cards.
+const ieeeData = "/usr/share/ieee-data"
+
+// makers adds what the lists say, if they are there: without them the inventory knows
+// devices by their MACs only.
+func (b *builder) makers() error {
+	list, err := oui.Build(ieeeData)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("list of makers: %w", err)
+	}
+	return b.writeRoot(strings.TrimPrefix(oui.Path, "/"), list)
 }
 
 func (b *builder) inRoot(path string) string { return filepath.Join(b.work, "root", path) }

@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// debianTools are the packages whose programs make file systems, and whose versions
+// debianTools are the packages whose programs or data are in an image, and whose versions
 // therefore decide the bytes of an image.
-var debianTools = []string{"ca-certificates", "dosfstools", "e2fsprogs", "mtools", "squashfs-tools", "systemd-boot-efi"}
+var debianTools = []string{"ca-certificates", "dosfstools", "e2fsprogs", "ieee-data", "mtools", "squashfs-tools", "systemd-boot-efi"}
 
 // mke2fsConf is a file in the temporary folder: that of the host says what it likes.
 const mke2fsConf = "mke2fs.conf"
