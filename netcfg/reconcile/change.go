@@ -89,9 +89,11 @@ func (r *Reconciler) kept() {
 	if err := r.saveRescue(); err != nil {
 		r.o.Log.Error("after a change", "err", err) // likewise
 	}
-	r.pins = r.last.facts.Devices // those of devices that are gone are free again
-	if err := r.o.Store.Save(pinsFile, r.pins); err != nil {
-		r.o.Log.Error("save the addresses given to devices", "err", err)
+	pins := r.last.facts.Devices // those of devices that are gone are free again
+	if err := r.o.Store.Save(pinsFile, pins); err != nil {
+		r.o.Log.Error("save the addresses given to devices", "err", err) // likewise; until then they are where the trial's are
+	} else {
+		r.pins, r.trialPins = pins, trialPins{}
 	}
 	r.publish()
 	if r.target.cfg.System.Push != nil {

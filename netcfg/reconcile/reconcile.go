@@ -99,7 +99,8 @@ type Reconciler struct {
 	outcome   *txn.Outcome // of the last one
 	confirmed *target      // the confirmed configuration, while it cannot be loaded and target is rescue
 	setup     setup
-	pins      map[string]netip.Addr
+	pins      map[string]netip.Addr // given to devices
+	trialPins trialPins             // the same, for the change on trial or just confirmed
 	lease     leaseFile
 	leases    leasesFile
 	last      outcome           // of the last round

@@ -569,9 +569,11 @@ func TestAStateDirectoryThatCannotBeWrittenIsReadAllTheSame(t *testing.T) {
 func TestWithoutAFileForAddressesOnlyTheDevicesLackThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBox(t)
-		file := filepath.Join(b.state, "addresses.json")
-		if err := os.MkdirAll(filepath.Join(file, "x"), 0o700); err != nil {
-			t.Fatal(err)
+		files := []string{filepath.Join(b.state, "addresses.json"), filepath.Join(b.state, "trial-addresses.json")}
+		for _, file := range files {
+			if err := os.MkdirAll(filepath.Join(file, "x"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 		}
 		b.boot()
 		defer func() { b.stop() }()
@@ -587,8 +589,10 @@ func TestWithoutAFileForAddressesOnlyTheDevicesLackThem(t *testing.T) {
 				t.Errorf("an address that is not on disk is given out: %+v", z.Reservations)
 			}
 		}
-		if err := os.RemoveAll(file); err != nil {
-			t.Fatal(err)
+		for _, file := range files {
+			if err := os.RemoveAll(file); err != nil {
+				t.Fatal(err)
+			}
 		}
 		wait(time.Minute)
 		if devices, err := b.r.Devices(t.Context()); err != nil || !devices[0].Address.IsValid() || len(b.status().Troubles) > 0 {

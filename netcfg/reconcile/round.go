@@ -5,6 +5,7 @@ package reconcile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/state"
+	"bulkhead/netcfg/txn"
 )
 
 // outcome is what came of a round.
@@ -307,38 +309,78 @@ func (r *Reconciler) note(out *outcome) {
 	r.leave(want)
 }
 
-// pinsFile keeps the addresses given to devices.
-const pinsFile = "addresses.json"
+// Addresses given to devices.
+const (
+	pinsFile      = "addresses.json"
+	trialPinsFile = "trial-addresses.json"
+)
+
+// trialPins are the addresses given to devices for a change on trial. They are kept
+// apart: if the change is undone, the devices have those that they had before, which may
+// have been in another network.
+type trialPins struct {
+	ID    string                `json:"id"` // of the change
+	Given map[string]netip.Addr `json:"given"`
+}
 
 // pin gives devices without an address one, and saves what it gave before anybody
 // learns of it: with an error, it returns the addresses that are on disk already.
-// Addresses of devices that are not in cfg are kept: cfg may be on trial, and the
-// configuration before it come back.
 func (r *Reconciler) pin(cfg *model.Config) (map[string]netip.Addr, error) {
 	pins := r.pinned(cfg)
-	all := maps.Clone(pins)
-	for name, a := range r.pins {
-		if _, ok := all[name]; !ok {
-			all[name] = a
-		}
+	all := maps.Clone(r.pins)
+	if all == nil {
+		all = map[string]netip.Addr{}
 	}
-	if maps.Equal(all, r.pins) {
+	if r.trial != nil {
+		all = map[string]netip.Addr{}
+		maps.Copy(all, r.trialPins.Given)
+	}
+	before := maps.Clone(all)
+	maps.Copy(all, pins) // what devices have that are not in cfg is kept: it may not be for good
+	if maps.Equal(all, before) {
 		return pins, nil
 	}
-	if err := r.o.Store.Save(pinsFile, all); err != nil {
-		maps.DeleteFunc(pins, func(name string, a netip.Addr) bool { return r.pins[name] != a })
-		return pins, err
+	var err error
+	if r.trial != nil {
+		given := trialPins{r.trial.pending.ID, all}
+		if err = r.o.Store.Save(trialPinsFile, given); err == nil {
+			r.trialPins = given
+		}
+	} else if err = r.o.Store.Save(pinsFile, all); err == nil {
+		r.pins = all
 	}
-	r.pins = all
-	return pins, nil
+	if err != nil {
+		maps.DeleteFunc(pins, func(name string, a netip.Addr) bool { return r.pins[name] != a && r.trialPins.Given[name] != a })
+	}
+	return pins, err
+}
+
+// loadPins finds what pin has saved. Those of a trial count if it was confirmed, and the
+// process ended before they were saved as such.
+func (r *Reconciler) loadPins() {
+	var tried trialPins
+	err := r.o.Store.Load(pinsFile, &r.pins)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = r.o.Store.Load(trialPinsFile, &tried)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("addresses given to devices are lost: they get new ones", "err", err)
+	}
+	if o := r.outcome; o != nil && o.ID == tried.ID && o.End == txn.Confirmed {
+		r.trialPins = tried
+	}
 }
 
 // pinned says which addresses the devices of cfg have or would be given. A device
 // that already holds a lease is given that.
 func (r *Reconciler) pinned(cfg *model.Config) map[string]netip.Addr {
-	known := maps.Clone(r.pins)
-	if known == nil {
-		known = map[string]netip.Addr{}
+	known := map[string]netip.Addr{}
+	for _, d := range cfg.Devices {
+		for _, pins := range []map[string]netip.Addr{r.trialPins.Given, r.pins} { // those that fit and are older win
+			if a, ok := pins[d.Name]; ok && d.Zone.DHCP.Pool.Contains(a) {
+				known[d.Name] = a
+			}
+		}
 	}
 	byMAC := map[model.MAC]*model.Device{}
 	for _, d := range cfg.Devices {

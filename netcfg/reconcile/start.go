@@ -74,9 +74,7 @@ func (r *Reconciler) load() {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		r.o.Log.Error("what became of the last change is lost", "err", err)
 	}
-	if err := r.o.Store.Load(pinsFile, &r.pins); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.o.Log.Error("addresses given to devices are lost: they get new ones", "err", err)
-	}
+	r.loadPins()
 	if r.o.Setup && r.fresh() {
 		r.target = target{cfg: nothing(), closed: errNone.Error(), setup: true}
 		return

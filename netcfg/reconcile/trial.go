@@ -285,6 +285,7 @@ func (r *Reconciler) undo(end txn.End, by string, cause error) *txn.Outcome {
 	r.trial, r.outcome = nil, &o
 	r.target, r.confirmed, r.rescued, r.unloaded = t.target, t.confirmed, t.rescued, 0
 	r.clock.mark = t.mark
+	r.trialPins = trialPins{}
 	r.round()
 	if err := r.tx.Undone(); err != nil {
 		r.o.Log.Error("forget the change that was undone", "err", err) // the next change does, or the next start
