@@ -79,9 +79,11 @@ test-arm64: ## kernel and image on arm64, emulated: not part of make test, since
 		-run '^(TestEveryZoneIsServed|TestMatrixOverTags|TestBoxComesBackAfterLossOfPower)$$' ./images/lab/vm
 
 .PHONY: soak
-soak: build ## kill -9 of each of five daemons under load, 50 times
+soak: build ## kill -9 of each of five daemons under load, 50 times; 200 random changes, watched (SEED= of an earlier run)
 	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=250 \
 		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_CHANGES=200 \
+		$(suite) -name soak-changes -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestChangesProve' ./images/lab $(if $(SEED),-seed $(SEED))
 
 .PHONY: soak-vm
 soak-vm: ## cut a virtual box's power 30 times during updates, and 20 times while it promises leases and changes

@@ -43,6 +43,8 @@ type Options struct {
 	File    string   // configuration
 	Bin     string   // directory of the daemons' programs
 	Printer *Printer // nil: silence
+	Spare   []uint16 // VLANs beside those of the file, see [Lab.Spare]
+	Empty   bool     // nobody lives in the zones
 }
 
 // runningLab is what a started lab owns.
@@ -73,7 +75,10 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 	}
 	l.Daemons = make(map[string]*Daemon)
 	l.API = api.NewClient(filepath.Join(runDir, api.SocketFile))
-	l.Clients = population(l.Config)
+	l.spares(o.Spare)
+	if !o.Empty {
+		l.Clients = population(l.Config)
+	}
 	inner := l.live(ctx)
 	defer func() {
 		if err != nil {

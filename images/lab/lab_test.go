@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,21 +87,8 @@ func addr(z *model.Zone, n byte) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// programs is where the daemons are: make test-root has built them. Without it the
-// test builds them itself.
-func programs(t testing.TB) string {
-	t.Helper()
-	if dir := os.Getenv("BULKHEAD_BIN"); dir != "" {
-		return dir
-	}
-	dir := filepath.Join(world.Dir, "bin")
-	cmd := exec.Command("go", "build", "-o", dir+"/", "bulkhead/cmd/...")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return dir
-}
+// programs is where the daemons are.
+func programs(t testing.TB) string { return lab.Programs(t, world) }
 
 // bench is what a test of packets needs: the lab, a prober and the policy in force.
 type bench struct {

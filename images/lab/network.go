@@ -56,6 +56,10 @@ type Lab struct {
 	Clients  []*Client
 
 	runningLab
+	// Spare are VLANs that the file does not use, for changes to come. They are wired
+	// like zones.
+	Spare []*model.Zone
+
 	panel    *panel // of a lab whose gateway is a virtual machine; the switch otherwise
 	sw       *Host  // the switch: a bridge for each segment
 	provided []facts.Provided
@@ -174,13 +178,33 @@ link delete try0`) == nil
 // segment is the bridge in the switch that a zone's machines are plugged into: one
 // for each zone, or a single one for everything on a tagged trunk.
 func (l *Lab) segment(zone string) string {
-	if z := l.Config.Zone(zone); z != nil && z.VLAN != 0 && l.Tagged {
+	if z := l.zone(zone); z != nil && z.VLAN != 0 && l.Tagged {
 		return bridgeName("t-" + z.Port.Name)
 	}
 	if u := l.Config.Uplink; zone == model.Internet && u.VLAN != 0 && l.Tagged {
 		return bridgeName("t-" + u.Port.Name)
 	}
 	return bridgeName("z-" + zone)
+}
+
+// zone returns the zone or spare VLAN of that name, or nil.
+func (l *Lab) zone(name string) *model.Zone {
+	if i := slices.IndexFunc(l.Spare, func(z *model.Zone) bool { return z.Name == name }); i >= 0 {
+		return l.Spare[i]
+	}
+	return l.Config.Zone(name)
+}
+
+// spares makes a spare zone of each VLAN, on the port of the file's first tagged zone,
+// or of its first.
+func (l *Lab) spares(vlans []uint16) {
+	port := l.Config.Zones[0].Port
+	if i := slices.IndexFunc(l.Config.Zones, func(z *model.Zone) bool { return z.VLAN != 0 }); i >= 0 {
+		port = l.Config.Zones[i].Port
+	}
+	for _, v := range vlans {
+		l.Spare = append(l.Spare, &model.Zone{Name: fmt.Sprintf("spare-%d", v), Port: port, VLAN: v})
+	}
 }
 
 // bridgeName cuts a name to the 15 bytes that the kernel allows, keeping the end
@@ -239,7 +263,7 @@ func (l *Lab) wireGateway() error {
 		}
 		l.links[name] = link
 	}
-	for _, z := range l.Config.Zones {
+	for _, z := range slices.Concat(l.Config.Zones, l.Spare) {
 		attach(z.Name, z.Port, z.VLAN)
 	}
 	if u := l.Config.Uplink; u != nil {
@@ -249,7 +273,8 @@ func (l *Lab) wireGateway() error {
 	}
 	trunks := make(map[string]string) // port to the switch's end of it
 	for _, p := range l.Config.Ports {
-		if !l.carriesVLANs(p) {
+		whole := slices.ContainsFunc(l.Config.Zones, func(z *model.Zone) bool { return z.Port == p && z.VLAN == 0 })
+		if whole || !l.carriesVLANs(p) { // a zone on the whole port has it already
 			continue
 		}
 		master := ""
@@ -273,12 +298,7 @@ func (l *Lab) carriesVLANs(p *model.Port) bool {
 	if u := l.Config.Uplink; u != nil && u.Port == p && u.VLAN != 0 {
 		return true
 	}
-	for _, z := range l.Config.Zones {
-		if z.Port == p && z.VLAN != 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(slices.Concat(l.Config.Zones, l.Spare), func(z *model.Zone) bool { return z.Port == p && z.VLAN != 0 })
 }
 
 // tagTrunks lets the switch's ends of the trunks carry their VLANs with tags.
@@ -293,7 +313,7 @@ func (l *Lab) tagTrunks(trunks map[string]string) error {
 		_, err := l.sw.Output("bridge", "vlan", "add", "dev", trunks[p.Name], "vid", fmt.Sprint(vlan))
 		return err
 	}
-	for _, z := range l.Config.Zones {
+	for _, z := range slices.Concat(l.Config.Zones, l.Spare) {
 		if err := member(z.Port, z.VLAN); err != nil {
 			return err
 		}
@@ -325,7 +345,7 @@ func (l *Lab) plug(h *Host, link, mac, zone string) error {
 }
 
 func (l *Lab) vlanOf(zone string) uint16 {
-	if z := l.Config.Zone(zone); z != nil {
+	if z := l.zone(zone); z != nil {
 		return z.VLAN
 	}
 	if l.Config.Uplink == nil {
