@@ -53,6 +53,7 @@ var layers = map[string][]string{
 	"netcfg/textdiff":   {},
 	"netcfg/gitrepo":    {}, // writes a directory that it is given
 
+	"services/ptytest":  {},
 	"services/file":     {},
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},

@@ -321,7 +321,7 @@ func TestOwnerFollowsTheBoxToItsFirstConfiguration(t *testing.T) {
 		nstest.Exec(t, b.desk, "ip", "addr", "add", "192.168.10.99/24", "dev", "eth0") // the cable is moved
 	}()
 	out, code := b.claimFrom77(state.Code, "1m")
-	if code != 0 || !strings.Contains(out, "You have 1m0s to follow it: this machine must be in zone management (port lan, the box is 192.168.10.1)") ||
+	if code != 0 || !strings.Contains(out, "You have 1m to follow it: this machine must be in zone management (port lan, the box is 192.168.10.1)") ||
 		!strings.Contains(out, "home.yaml is confirmed") {
 		t.Fatalf("exit %d\n%s", code, out)
 	}

@@ -38,7 +38,8 @@ type app struct {
 	out, err io.Writer
 	asks     bool // somebody sits there to answer questions
 	color    bool
-	width    int // of the terminal, in characters; 0: there is none
+	redraws  bool // the terminal takes words to write over what it shows
+	width    int  // of the terminal, in characters; 0: there is none
 	now      func() time.Time
 	poll     time.Duration  // between two looks at a box that restarts
 	location *time.Location // in which times are shown
@@ -52,7 +53,7 @@ func main() {
 	// Signals end the program, except where a command has something to say or to
 	// clean up first: reading a file or a pipe cannot be interrupted otherwise.
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, asks: terminal(os.Stdin) && terminal(os.Stdout), color: colorful(os.Stdout), width: columns(os.Stdout),
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, asks: terminal(os.Stdin) && terminal(os.Stdout), color: colorful(os.Stdout), redraws: os.Getenv("TERM") != "dumb", width: columns(os.Stdout),
 		now: time.Now, poll: pushLook, location: time.Local,
 	}
 	os.Exit(a.run(context.Background(), os.Args[1:]))

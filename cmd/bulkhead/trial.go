@@ -55,7 +55,7 @@ type proposal struct {
 }
 
 // errNotKept says that a change was undone because its author did not want it.
-var errNotKept = errors.New("the change was undone")
+var errNotKept = errors.New("the change was undone, and all is as before")
 
 // try tries a change, has it confirmed or undone by who sits there, and says so.
 func (a *app) try(ctx context.Context, s *site, in *bufio.Reader, p proposal) error {
@@ -96,7 +96,8 @@ type attempt struct {
 
 // attempt tries a change and has it confirmed or undone, or waiting if nobody is there.
 func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal) (*attempt, error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	// A terminal that hangs up is nobody who looks whether all is well.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	k := kept{Token: newToken()}
 	k.ID = txn.IDOf(k.Token)
@@ -106,7 +107,7 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 	}
 	next, window := adminURLs(p.cfg), cmp.Or(p.terms.window, txn.MovedWindow)
 	if s.box != nil && len(next) > 0 && !slices.Contains(next, s.box.URL) && !a.json {
-		fmt.Fprintf(a.out, "The box moves to %s. You have %s to follow it: this machine must be in %s.\n", strings.Join(next, ", "), window, places(p.cfg))
+		fmt.Fprintf(a.out, "The box moves to %s. You have %s to follow it: this machine must be in %s.\n", strings.Join(next, ", "), api.Window(window), places(p.cfg))
 	}
 	var err error
 	r.tried, err = s.try(ctx, k.ID, next, window+comesBack, func(ctx context.Context, c *api.Client) (*api.Trial, error) {
@@ -178,20 +179,22 @@ func (a *app) notKept(ctx context.Context, s *site, err error) error {
 func (a *app) askToKeep(ctx context.Context, s *site, in *bufio.Reader, k kept, deadline time.Time) error {
 	answers := make(chan string, 1)
 	go func() {
-		line, _ := in.ReadString('\n') // nothing, if it ends: which is no
-		answers <- strings.ToLower(strings.TrimSpace(line))
+		line, _ := in.ReadString('\n') // without the end of the line, if the input ends: which is no
+		answers <- strings.ToLower(line)
 	}()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	fmt.Fprint(a.out, keepThis(deadline))
 	for {
-		left := time.Until(deadline).Round(time.Second)
-		fmt.Fprintf(a.out, "\rKeep this? [y/N] (undone in %s) \x1b[K", max(left, 0))
 		select {
 		case <-ctx.Done():
 			fmt.Fprintln(a.out)
 			return ctx.Err()
 		case answer := <-answers:
-			if answer == "y" || answer == "yes" {
+			said, complete := strings.CutSuffix(answer, "\n")
+			if !complete {
+				fmt.Fprintln(a.out)
+			} else if said = strings.TrimSpace(said); said == "y" || said == "yes" {
 				return s.confirm(ctx, k.ID, k.Token, deadline)
 			}
 			if _, err := s.client().Cancel(ctx, api.Cancel{Author: author()}); err != nil {
@@ -199,13 +202,42 @@ func (a *app) askToKeep(ctx context.Context, s *site, in *bufio.Reader, k kept, 
 			}
 			s.forget()
 			return errNotKept
-		case <-tick.C:
-			if left <= 0 {
+		case now := <-tick.C:
+			if a.redraws {
+				fmt.Fprint(a.out, saveCursor+"\r"+keepThis(deadline)+restoreCursor)
+			}
+			if !now.Before(deadline) {
 				fmt.Fprintln(a.out)
-				return fmt.Errorf("%w: nobody confirmed it in time", remote.ErrUndone)
+				return a.timeIsOver(ctx, s, k)
 			}
 		}
 	}
+}
+
+// What a VT100 does, and all that came after it, but not every terminal.
+const (
+	saveCursor    = "\x1b7"
+	restoreCursor = "\x1b8"
+)
+
+// keepThis is the question. It is always as long: what has been typed behind it stays
+// where it is.
+func keepThis(deadline time.Time) string {
+	left := max(time.Until(deadline).Round(time.Second), 0)
+	return fmt.Sprintf("Keep this? [y/N] (undone in %2d:%02d) ", int(left.Minutes()), int(left.Seconds())%60)
+}
+
+// timeIsOver says what became of a change that was not confirmed here. Somebody else may
+// have confirmed it, who knows the token, or undone it.
+func (a *app) timeIsOver(ctx context.Context, s *site, k kept) error {
+	t, err := s.client().Pending(ctx)
+	switch {
+	case err != nil, t.Last == nil, t.Last.ID != k.ID: // its end is near
+		return fmt.Errorf("%w: nobody confirmed it in time", remote.ErrUndone)
+	case t.Last.End == api.EndConfirmed:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", remote.ErrUndone, t.Last)
 }
 
 // printTried says what is in force, and for how long.
@@ -215,17 +247,18 @@ func (a *app) printTried(p proposal, t *remote.Tried) {
 		plan.Missing = nil // it is the last word, not the first
 		a.printPlan(&plan)
 	}
-	fmt.Fprintf(a.out, "%s is in force on trial: it undoes itself at %s, in %s, unless it is confirmed\n", p.what, a.when(t.Pending.Deadline), t.Pending.Left)
+	a.item("", a.paint(bold, p.what+" is in force on trial:")+fmt.Sprintf(" it undoes itself at %s, in %s, unless it is confirmed",
+		t.Pending.Deadline.In(a.location).Format("15:04:05 MST"), t.Pending.Left))
 	for _, m := range t.Pending.Moves {
 		switch {
 		case !m.From.IsValid():
-			fmt.Fprintf(a.out, "  the box is at %s in zone %s now, too\n", m.To, m.Zone)
+			a.item("  ", fmt.Sprintf("the box is at %s in zone %s now, too", m.To, m.Zone))
 		case !m.To.IsValid():
-			fmt.Fprintf(a.out, "  the box is no longer at %s: zone %s is no admin zone any more\n", m.From, m.Zone)
+			a.item("  ", fmt.Sprintf("the box is no longer at %s: zone %s is no admin zone any more", m.From, m.Zone))
 		case m.From == m.To:
-			fmt.Fprintf(a.out, "  the box is at %s as before, but zone %s is elsewhere now\n", m.To, m.Zone)
+			a.item("  ", fmt.Sprintf("the box is at %s as before, but zone %s is elsewhere now", m.To, m.Zone))
 		default:
-			fmt.Fprintf(a.out, "  the box is at %s in zone %s now, no longer at %s\n", m.To, m.Zone, m.From)
+			a.item("  ", fmt.Sprintf("the box is at %s in zone %s now, no longer at %s", m.To, m.Zone, m.From))
 		}
 	}
 	if !t.Found {

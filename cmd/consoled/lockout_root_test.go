@@ -18,6 +18,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/reconcile"
+	"bulkhead/services/ptytest"
 )
 
 // asNetcfgd makes the test binary netcfgd, with the directory in its value.
@@ -38,7 +39,7 @@ func TestUndoThatLocksOutIsForTheConsole(t *testing.T) {
 		nstest.Exec(t, gw, "ip", "link", "set", name+"-peer", "up")
 	}
 	m := newMachine(t, "ttyT")
-	p := newPTY(t)
+	p := ptytest.New(t)
 	m.attach(t, "ttyT", p)
 	daemon := exec.Command(os.Args[0])
 	daemon.Env = append(os.Environ(), asNetcfgd+"="+m.root)
@@ -60,7 +61,7 @@ func TestUndoThatLocksOutIsForTheConsole(t *testing.T) {
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := box.Zones(t.Context()); err == nil {
 			break
-		} else if time.Since(began) > patience {
+		} else if time.Since(began) > ptytest.Patience {
 			t.Fatal(err)
 		}
 	}
@@ -84,16 +85,16 @@ zones:
 	}
 
 	m.start(t)
-	p.waitFor(t, "configuration 2")
-	p.press(t, "2\r")
-	p.waitFor(t, `Type "undo"`)
-	p.press(t, "undo\r")
-	p.waitFor(t, "this would lock you out: ")
-	p.waitFor(t, `Type "lock me out"`)
-	p.press(t, "lock me out\r")
-	p.waitFor(t, `Type "keep"`)
-	p.press(t, "keep\r")
-	p.waitFor(t, "It stays.")
+	p.WaitFor(t, "configuration 2")
+	p.Press(t, "2\r")
+	p.WaitFor(t, `Type "undo"`)
+	p.Press(t, "undo\r")
+	p.WaitFor(t, "this would lock you out: ")
+	p.WaitFor(t, `Type "lock me out"`)
+	p.Press(t, "lock me out\r")
+	p.WaitFor(t, `Type "keep"`)
+	p.Press(t, "keep\r")
+	p.WaitFor(t, "It stays.")
 	s, err := box.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)

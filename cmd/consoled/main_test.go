@@ -17,7 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +25,7 @@ import (
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
 	"bulkhead/services/privdrop"
+	"bulkhead/services/ptytest"
 )
 
 // asConsoled makes the test binary consoled.
@@ -40,71 +40,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
-}
-
-// patience is what a test gives up after; nothing takes that long.
-const patience = 30 * time.Second
-
-// pty is a terminal, held by its other end.
-type pty struct {
-	*os.File
-	path string
-	seen []byte
-}
-
-func newPTY(t *testing.T) *pty {
-	t.Helper()
-	f, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	p := &pty{File: f}
-	p.control(t, func(fd int) error {
-		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-			return err
-		}
-		n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		p.path = fmt.Sprintf("/dev/pts/%d", n)
-		return err
-	})
-	return p
-}
-
-func (p *pty) control(t *testing.T, f func(fd int) error) {
-	t.Helper()
-	raw, err := p.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil || inner != nil {
-		t.Fatal(err, inner)
-	}
-}
-
-func (p *pty) press(t *testing.T, keys string) {
-	t.Helper()
-	if _, err := p.WriteString(keys); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// waitFor reads until the terminal was sent want.
-func (p *pty) waitFor(t *testing.T, want string) {
-	t.Helper()
-	if err := p.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 4096)
-	for !bytes.Contains(p.seen, []byte(want)) {
-		n, err := p.Read(buf)
-		if err != nil {
-			t.Fatalf("wait for %q: %v; seen\n%s", want, err, bytes.ReplaceAll(p.seen, []byte("\x1b"), []byte("\n")))
-		}
-		p.seen = append(p.seen, buf[:n]...)
-	}
-	p.seen = p.seen[bytes.Index(p.seen, []byte(want))+len(want):]
 }
 
 // machine is a directory that looks like the root of a box, with its daemons.
@@ -165,11 +100,11 @@ func (m *machine) serve(t *testing.T, path string, id int, answers map[string]an
 }
 
 // attach makes a terminal the console of the given name.
-func (m *machine) attach(t *testing.T, name string, p *pty) {
+func (m *machine) attach(t *testing.T, name string, p *ptytest.PTY) {
 	t.Helper()
 	link := filepath.Join(m.root, "dev", name)
 	os.Remove(link)
-	if err := os.Symlink(p.path, link); err != nil {
+	if err := os.Symlink(p.Path, link); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -206,7 +141,7 @@ func (backend) Zones(context.Context) ([]api.Zone, error) { return []api.Zone{},
 
 func TestConsole(t *testing.T) {
 	m := newMachine(t, "ttyT", "ttyU")
-	first, other := newPTY(t), newPTY(t)
+	first, other := ptytest.New(t), ptytest.New(t)
 	m.attach(t, "ttyT", first)
 	m.attach(t, "ttyU", other)
 	l, err := api.Listen(m.run)
@@ -227,17 +162,17 @@ func TestConsole(t *testing.T) {
 	m.serve(t, filepath.Join(m.root, "run/gokrazy-http.sock"), 0, map[string]any{"/": map[string]any{"Services": []any{map[string]any{"Path": "/user/dnsd"}}}})
 	cmd := m.start(t)
 
-	first.waitFor(t, "bulkhead claim 192.168.77.1")
-	first.waitFor(t, "4X7M-09QT-ZK3A-B1CD")
-	first.press(t, "1\r")
-	first.waitFor(t, "updated is not running")
-	first.waitFor(t, "dnsd")
-	first.press(t, "\x1b6\rrestart")
-	first.waitFor(t, "> restart")
-	other.press(t, "\r")
-	other.waitFor(t, "Type a number")
-	first.press(t, "\r")
-	first.waitFor(t, "The box restarts.")
+	first.WaitFor(t, "bulkhead claim 192.168.77.1")
+	first.WaitFor(t, "4X7M-09QT-ZK3A-B1CD")
+	first.Press(t, "1\r")
+	first.WaitFor(t, "updated is not running")
+	first.WaitFor(t, "dnsd")
+	first.Press(t, "\x1b6\rrestart")
+	first.WaitFor(t, "> restart")
+	other.Press(t, "\r")
+	other.WaitFor(t, "Type a number")
+	first.Press(t, "\r")
+	first.WaitFor(t, "The box restarts.")
 	if got := <-m.orders; got != "/reboot?kexec=off" {
 		t.Errorf("ordered %q", got)
 	}
@@ -250,16 +185,16 @@ func TestConsole(t *testing.T) {
 	}
 
 	// The line hangs up, and somebody plugs in another terminal.
-	next := newPTY(t)
+	next := ptytest.New(t)
 	m.attach(t, "ttyT", next)
 	first.Close()
-	next.waitFor(t, "Type a number")
+	next.WaitFor(t, "Type a number")
 }
 
 // raw fails if the terminal makes signals, echoes or flow control of what is typed.
-func raw(t *testing.T, p *pty) {
+func raw(t *testing.T, p *ptytest.PTY) {
 	t.Helper()
-	p.control(t, func(fd int) error {
+	p.Control(t, func(fd int) error {
 		s, err := unix.IoctlGetTermios(fd, unix.TCGETS) // of the other end, too
 		if err == nil && (s.Lflag != 0 || s.Iflag != unix.IGNBRK|unix.IGNPAR || s.Cflag&unix.CLOCAL == 0) {
 			t.Errorf("the terminal has local modes %o, input modes %o, control modes %o", s.Lflag, s.Iflag, s.Cflag)
@@ -285,21 +220,21 @@ func unprivileged(t *testing.T, pid int) {
 
 func TestTerminalThatDoesNotDrainIsLeftAlone(t *testing.T) {
 	m := newMachine(t, "ttyT", "ttyU")
-	full, other := newPTY(t), newPTY(t)
+	full, other := ptytest.New(t), ptytest.New(t)
 	m.attach(t, "ttyT", full)
 	m.attach(t, "ttyU", other)
 	m.start(t)
-	full.waitFor(t, "netcfgd is not running")
-	flow(t, full.path, unix.TCOOFF)
-	full.press(t, "\r")
+	full.WaitFor(t, "netcfgd is not running")
+	flow(t, full.Path, unix.TCOOFF)
+	full.Press(t, "\r")
 	for range 3 {
-		other.press(t, "\r")
-		other.waitFor(t, "netcfgd is not running")
+		other.Press(t, "\r")
+		other.WaitFor(t, "netcfgd is not running")
 	}
-	flow(t, full.path, unix.TCOON)
-	full.press(t, "\r")
-	full.waitFor(t, "netcfgd is not running")
-	full.waitFor(t, "Type a number")
+	flow(t, full.Path, unix.TCOON)
+	full.Press(t, "\r")
+	full.WaitFor(t, "netcfgd is not running")
+	full.WaitFor(t, "Type a number")
 }
 
 // flow stops or starts the output of a terminal.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -82,8 +83,14 @@ func (w *Window) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String writes it in whole seconds.
-func (w Window) String() string { return time.Duration(w).Round(time.Second).String() }
+// String writes it in whole seconds, such as 2m or 1m30s.
+func (w Window) String() string {
+	s := time.Duration(w).Round(time.Second).String()
+	if short, ok := strings.CutSuffix(s, "m0s"); ok {
+		return short + "m"
+	}
+	return s
+}
 
 // Trial is a change that is in force, and is undone unless it is confirmed in time.
 type Trial struct {
