@@ -46,6 +46,8 @@ var layers = map[string][]string{
 	// api shows the uplink's lease, which is a fact.
 	"netcfg/api":     {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	"netcfg/secrets": {"services/file"},
+	// backup has the leases as they are published.
+	"netcfg/backup": {"netcfg/strictjson", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
 	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics"},
 	"netcfg/nstest":     {},
