@@ -283,15 +283,20 @@ func (s *Store) numbers() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	return numbered(names, historyFile), nil
+}
+
+// numbered returns the numbers whose files are among names, ascending.
+func numbered(names []string, file func(int) string) []int {
 	var numbers []int
 	for _, name := range names {
-		base, ok := strings.CutSuffix(name, ".json")
-		if n, err := strconv.Atoi(base); ok && err == nil && n > 0 && historyFile(n) == filepath.Join(historyDir, name) {
+		base := strings.TrimSuffix(name, filepath.Ext(name))
+		if n, err := strconv.Atoi(base); err == nil && n > 0 && file(n) == filepath.Join(historyDir, name) {
 			numbers = append(numbers, n)
 		}
 	}
 	slices.Sort(numbers)
-	return numbers, nil
+	return numbers
 }
 
 func historyFile(n int) string { return filepath.Join(historyDir, fmt.Sprintf("%06d.json", n)) }

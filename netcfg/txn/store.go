@@ -21,6 +21,7 @@ const (
 //	staged.json        a change that is being tried, or was when the power went
 //	last.json          what became of the last change that was tried
 //	history/NNNNNN.json  the changes that were confirmed, each under a sum that covers the one before
+//	history/NNNNNN.import  changes of another box, for a trial that restores it
 //
 // Every write is a new file, synced and renamed, and the directory synced after
 // it. A Store has one user at a time.
@@ -70,6 +71,11 @@ func (s *Store) Settle() error {
 	if err := s.settle(); err != nil {
 		return err
 	}
+	if _, err := s.staged(); errors.Is(err, fs.ErrNotExist) {
+		if err := s.dropImport(); err != nil { // for a trial that never began
+			return err
+		}
+	}
 	return s.mend()
 }
 
@@ -116,7 +122,7 @@ func (s *Store) Promote(o Outcome) error {
 	if err := s.disk.Write(confirmedFile, t.Config); err != nil {
 		return errors.Join(err, s.takeBack(old, first))
 	}
-	_ = s.file(t.Change, o) // see above
+	_ = s.file(t, o) // see above
 	return nil
 }
 
@@ -148,12 +154,12 @@ func (s *Store) Last() (o Outcome, err error) {
 	return o, err
 }
 
-// Discard forgets the staged change, if there is one.
+// Discard forgets the staged change, if there is one, and what was set aside for it.
 func (s *Store) Discard() error {
 	if err := s.disk.Remove(stagedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	return s.dropImport()
 }
 
 // settle moves a staged change that became the confirmed configuration to the
@@ -175,7 +181,7 @@ func (s *Store) settle() error {
 	case boots && s.entered(t.Change): // and then the power went
 		return errors.Join(s.Note(t.Outcome(Confirmed, t.Time)), s.Discard())
 	case boots && !t.Repeats:
-		return s.file(t.Change, t.Outcome(Confirmed, t.Time))
+		return s.file(t, t.Outcome(Confirmed, t.Time))
 	}
 	// The reason may be noted already: then the end came while it was undone.
 	if last, err := s.Last(); err != nil || last.ID != t.ID || last.End == Confirmed {
@@ -187,8 +193,13 @@ func (s *Store) settle() error {
 }
 
 // file moves the staged change to the history.
-func (s *Store) file(c Change, o Outcome) error {
-	if err := s.enter(c); err != nil {
+func (s *Store) file(t Trial, o Outcome) error {
+	if t.Restores {
+		if err := s.takeImport(); err != nil {
+			return err
+		}
+	}
+	if err := s.enter(t.Change); err != nil {
 		return err
 	}
 	return errors.Join(s.Note(o), s.Discard())

@@ -36,6 +36,8 @@ type Trial struct {
 	// Repeats says that the configuration was the confirmed one already, so that the
 	// two being the same does not tell that somebody confirmed the trial.
 	Repeats bool `json:"repeats,omitempty"`
+	// Restores says that what was set aside by [Store.Import] is the history before it.
+	Restores bool `json:"restores,omitempty"`
 }
 
 // Outcome is what became of a trial.
