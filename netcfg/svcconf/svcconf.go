@@ -50,6 +50,9 @@ const (
 	// into <run>/heard/dhcpd, replaced by rename, readable by flowd's group.
 	HeardDir  = "heard"
 	HeardFile = "heard.json"
+	// RestoredFile is a [RestoredLeases], written by netcfgd into <run>/dhcpd when a
+	// backup is restored. dhcpd removes it once its leases are on the disk.
+	RestoredFile = "restored.json"
 	// UplinkFile is a facts.Lease written by wand into <run>/wand, absent or
 	// removed when there is none. netcfgd, being root, reads it.
 	UplinkFile = "uplink.json"
@@ -133,6 +136,12 @@ type DHCPServer struct {
 	Server netip.Addr `json:"server"`
 	Client model.MAC  `json:"client"` // who did so last
 	Seen   time.Time  `json:"seen"`
+}
+
+// RestoredLeases are leases that another box gave, which is replaced by this one.
+type RestoredLeases struct {
+	ID     string  `json:"id"` // of the attempt: two files are never the same
+	Leases []Lease `json:"leases"`
 }
 
 // DNS configures dnsd.

@@ -59,13 +59,18 @@ func (s *Server) commit() {
 	b := s.batch
 	s.batch, s.spare = s.spare, nil
 	now := time.Now()
-	due := s.rewrite || s.store.broken || s.store.file.Size() > max(replaceAt, replaceGrowth*s.store.compact)
-	s.rewrite = false
+	adopted := s.adopted
+	due := adopted || s.rewrite || s.store.broken || s.store.file.Size() > max(replaceAt, replaceGrowth*s.store.compact)
+	s.rewrite, s.adopted = false, false
 	s.mu.Unlock()
 
 	if due || len(b.records) > 0 {
-		s.settle(b, s.save(now, b, due))
+		saved := s.save(now, b, due)
+		s.settle(b, saved)
 		b.reset()
+		if adopted {
+			s.adoptedAre(saved)
+		}
 	}
 	s.mu.Lock()
 	s.spare = b

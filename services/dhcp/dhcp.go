@@ -37,6 +37,7 @@ type Server struct {
 	batch   *batch              // fills
 	spare   *batch              // the other one, unless it is being written
 	rewrite bool                // the journal's times are wrong
+	adopted bool                // there are leases of another box that the journal has not
 	quiet   map[event]time.Time // no line in the log about an event before then
 
 	store   store         // of the goroutine that commits
@@ -110,6 +111,9 @@ func (s *Server) Run(ctx context.Context) error {
 			links.set(ctx, conf)
 			return nil
 		})
+	})
+	g.Go(func() error {
+		return run.WatchFile(ctx, s.log, filepath.Join(s.runDir, svcconf.RestoredFile), s.adopt)
 	})
 	g.Go(func() error {
 		return probe.Serve(ctx, s.log, filepath.Join(s.runDir, svcconf.ProbeSocket), s.probe)
