@@ -17,7 +17,8 @@ import (
 //	GET /v1/events         events, by since, kind, device, zone and limit
 //	GET /v1/events/live    events as they come
 //
-// with JSON: [inventory.Device] and [record.Event].
+// with JSON: [inventory.Device] and [record.Event]. Whom a device speaks with is only in
+// the answer to who asks for that device: of all of them it would be too much.
 func (l *Lookout) Handle(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/devices/seen", l.devices)
 	mux.Handle("GET /v1/events", l.news)
@@ -37,7 +38,13 @@ func (l *Lookout) devices(w http.ResponseWriter, r *http.Request) {
 		}
 		f.Known = &known
 	}
-	_ = json.NewEncoder(w).Encode(l.Devices(f)) // a client that left needs no answer
+	list := l.Devices(f)
+	if f.Device == "" {
+		for i := range list {
+			list[i].Talks = nil
+		}
+	}
+	_ = json.NewEncoder(w).Encode(list) // a client that left needs no answer
 }
 
 // Devices returns the devices that a filter picks, the one that was seen last first.
