@@ -73,7 +73,7 @@ var layers = map[string][]string{
 	// access decides who gets in; it speaks with nobody.
 	"services/auth/access": {"services/file"},
 	// webui hands the key that comes with a claim to updated.
-	"webui": {"services/auth/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"services/flow/inventory", "services/flow/record", "services/auth/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
 	"webui/remote": {"services/auth/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",

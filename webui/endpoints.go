@@ -11,6 +11,8 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	"bulkhead/services/flow/inventory"
+	"bulkhead/services/flow/record"
 	update "bulkhead/services/update/api"
 )
 
@@ -42,6 +44,7 @@ type answerer struct {
 
 var (
 	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", api.Handler(s.netcfgd)) }, []int{500, 503}, []int{400, 413}}
+	flowd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.flowd) }, []int{400, 503}, nil}
 	updated = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.updated) }, []int{500, 503}, []int{400}}
 )
 
@@ -77,6 +80,8 @@ var endpoints = []endpoint{
 	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
 	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},
+	{"GET devices/seen?device&zone&known", access.Read, flowd, "The devices that were seen, in the inventory or not, the one that was seen last first; whom one speaks with, if it is asked for", nil, []inventory.Device{}, nil},
+	{"GET events?since&kind&device&zone&limit", access.Read, flowd, "What there was to tell, the latest first", nil, []record.Event{}, nil},
 	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},

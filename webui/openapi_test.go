@@ -100,11 +100,12 @@ func TestOpenAPIHasAllThereIs(t *testing.T) {
 	local := map[string]string{
 		"POST /v1/gokrazy-password": "it is update/gokrazy-password from elsewhere",
 		"POST /v1/keys/reset":       "for who stands before the box",
+		"GET /v1/events/live":       "for services on the box",
 		"POST /v1/boot-other":       "for who stands before the box",
 		"POST /v1/reset":            "for who stands before the box",
 	}
 	found := map[string]bool{}
-	for _, dir := range []string{"../netcfg/api", "../services/update"} {
+	for _, dir := range []string{"../netcfg/api", "../services/update", "../services/flow/lookout"} {
 		for _, r := range patterns(t, dir) {
 			found[r] = true
 			if !documented[r] && local[r] == "" && !strings.Contains(r, "/gokrazy/") {
@@ -194,6 +195,7 @@ func newAsked(t *testing.T) *asked {
 	a := &asked{box: newEmptyBox(t), sources: sources(t)}
 	a.box.netcfgd(&http.Server{Handler: &a.upward})
 	a.box.updated(&a.upward)
+	a.box.answerAt(a.box.o.Flowd, &a.upward)
 	a.start(conf1)
 	a.owner = a.claimed().Token
 	a.remote = remote.New(&remote.Profile{URL: a.url("127.0.0.1"), Fingerprint: a.control("GET").Fingerprint, Token: a.owner})
@@ -273,7 +275,7 @@ func TestOpenAPIHoldsForEveryAnswer(t *testing.T) {
 			}
 		}
 	}
-	for _, socket := range []string{a.o.Netcfgd, a.o.Updated} {
+	for _, socket := range []string{a.o.Netcfgd, a.o.Updated, a.o.Flowd} {
 		if err := os.Remove(socket); err != nil {
 			t.Fatal(err)
 		}

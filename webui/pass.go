@@ -7,23 +7,32 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"time"
 
+	"bulkhead/services/sock"
 	update "bulkhead/services/update/api"
 )
 
-// noUpdated is what is said while updated does not answer.
-const noUpdated = "the update service does not answer: try again in a moment, and look at the box's console if it stays so"
+// What is said while a service does not answer.
+const (
+	noUpdated = "the update service does not answer: try again in a moment, and look at the box's console if it stays so"
+	noFlowd   = "the service that records flows does not answer: try again in a moment, and look at the box's console if it stays so"
+)
 
 // Bounds on what is passed on. updated knows the exact sizes.
 const (
 	maxUpload  = 1 << 30          // bytes
 	uploadIdle = 30 * time.Second // between two pieces
 )
+
+// answerHeaders are those of an answer that are passed on.
+var answerHeaders = []string{"Content-Length", "Content-Type", "Www-Authenticate"}
 
 // unixTransport connects to a socket on the box, whatever the address says.
 func unixTransport(path string) *http.Transport {
@@ -39,19 +48,32 @@ func unixTransport(path string) *http.Transport {
 	}
 }
 
-// passOn hands requests to updated and bodies through as they come, whatever their
-// size.
-func passOn(socket string, log *slog.Logger) http.Handler {
+// flowdTransport connects to flowd's socket, which lies in a directory of its own.
+func flowdTransport(path string) *http.Transport {
+	t := unixTransport(path)
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, path) }
+	return t
+}
+
+// passOn hands requests to a service and bodies through as they come, whatever their
+// size. While it does not answer, absent is said.
+func passOn(service string, way http.RoundTripper, absent string, log *slog.Logger) http.Handler {
 	proxy := &httputil.ReverseProxy{
-		Transport: unixTransport(socket),
+		Transport: way,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "updated", "updated"
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", service, service
 			p.Out.Header.Del("Cookie")
 			p.Out.Header.Del(update.AuthorHeader) // whatever the client says
 			if t := tokenOf(p.In.Context()); t.Name != "" {
 				p.Out.Header.Del("Authorization") // nobody else's business
 				p.Out.Header.Set(update.AuthorHeader, t.Name)
 			}
+		},
+		ModifyResponse: func(r *http.Response) error {
+			// A service may have been taken over: it sets no cookies here, nor loosens
+			// what pages may do.
+			maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return !slices.Contains(answerHeaders, name) })
+			return nil
 		},
 		FlushInterval: -1, // progress is progress only while it happens
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -61,9 +83,9 @@ func passOn(socket string, log *slog.Logger) http.Handler {
 				return
 			}
 			if r.Context().Err() == nil {
-				log.Warn("pass on to updated", "path", r.URL.Path, "err", err)
+				log.Warn("pass on", "to", service, "path", r.URL.Path, "err", err)
 			}
-			fail(w, http.StatusServiceUnavailable, noUpdated)
+			fail(w, http.StatusServiceUnavailable, absent)
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -34,6 +34,7 @@ type Options struct {
 	Base    string // directory in which services have theirs
 	Netcfgd string // socket
 	Updated string // socket
+	Flowd   string // socket
 	Image   string // file that says what image this is; there may be none
 
 	HTTPS, HTTP uint16 // ports
@@ -46,6 +47,7 @@ func NewOptions(d run.Dirs) Options {
 		Run: d.RunDir(me), State: d.StateDir(me), Base: d.Run,
 		Netcfgd: filepath.Join(d.Run, api.SocketFile),
 		Updated: filepath.Join(d.Run, update.SocketFile),
+		Flowd:   filepath.Join(d.RunDir(svcconf.Flowd.Name), svcconf.FlowsSocket),
 		Image:   "/etc/bulkhead/image.json",
 		HTTPS:   443, HTTP: 80,
 	}
@@ -60,6 +62,7 @@ type server struct {
 	identity *identity
 	netcfgd  api.Backend
 	updated  http.Handler
+	flowd    http.Handler
 	keys     *update.Client
 	refused  *seldom // log of who was not let in
 	pages    collector
@@ -79,7 +82,8 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		o: o, log: log, identity: id,
 		tokens:  access.Open(o.State, log, time.Now),
 		netcfgd: byToken{api.NewClient(o.Netcfgd)},
-		updated: passOn(o.Updated, log),
+		updated: passOn("updated", unixTransport(o.Updated), noUpdated, log),
+		flowd:   passOn("flowd", flowdTransport(o.Flowd), noFlowd, log),
 		keys:    update.NewClient(o.Updated),
 		refused: &seldom{log: log, every: 10 * time.Second},
 		pages:   collector{run: o.Base},

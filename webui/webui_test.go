@@ -132,7 +132,7 @@ func newEmptyBox(t *testing.T) *box {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
 		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
-		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"),
+		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"), Flowd: filepath.Join(dir, "flows.sock"),
 		HTTPS: freePort(t), HTTP: freePort(t),
 	}}
 	for _, d := range []string{b.o.Run, b.o.State} {
@@ -656,9 +656,12 @@ func TestOneClientCannotTakeAllConnections(t *testing.T) {
 }
 
 // updated starts a made-up updated.
-func (b *box) updated(h http.Handler) {
+func (b *box) updated(h http.Handler) { b.answerAt(b.o.Updated, h) }
+
+// answerAt starts a made-up service.
+func (b *box) answerAt(socket string, h http.Handler) {
 	b.t.Helper()
-	l, err := sock.Listen(b.o.Updated, -1)
+	l, err := sock.Listen(socket, -1)
 	if err != nil {
 		b.t.Fatal(err)
 	}

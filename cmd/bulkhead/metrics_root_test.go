@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -55,7 +56,7 @@ func (b *newBox) metrics(token string) string {
 		b.t.Fatal(err)
 	}
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
-		DialTLS: func(string, string) (net.Conn, error) { return conn, nil }}}
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	req, err := http.NewRequest("GET", "https://192.168.10.1/metrics", nil)
 	if err != nil {
 		b.t.Fatal(err)

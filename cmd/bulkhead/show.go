@@ -10,6 +10,8 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/flow/inventory"
+	"bulkhead/services/flow/record"
 )
 
 func (a *app) showCommand() *cobra.Command {
@@ -126,6 +128,20 @@ func times(v any) []*time.Time {
 	case []api.Drift:
 		for i := range v {
 			list = append(list, &v[i].Noticed, &v[i].Last, &v[i].Repaired)
+		}
+	case []inventory.Device:
+		for i := range v {
+			list = append(list, &v[i].First, &v[i].Last)
+			for j := range v[i].Addresses {
+				list = append(list, &v[i].Addresses[j].Last)
+			}
+			for j := range v[i].Talks {
+				list = append(list, &v[i].Talks[j].Last)
+			}
+		}
+	case []record.Event:
+		for i := range v {
+			list = append(list, &v[i].Time)
 		}
 	case []api.Device:
 		for i := range v {

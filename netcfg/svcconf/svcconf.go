@@ -62,6 +62,8 @@ const (
 	// AckFile is where a service acknowledges its configuration, in <run>/<service>:
 	// the SHA-256 of the file that it serves, in hexadecimal.
 	AckFile = "ack"
+	// FlowsSocket is where flowd answers root and webuid, in <run>/flowd: HTTP and JSON.
+	FlowsSocket = "flows.sock"
 	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
 	// zone, in <run>/<service>: package probe.
 	ProbeSocket = "probe.sock"
