@@ -35,7 +35,7 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 	if s, err := strconv.ParseUint(os.Getenv("BULKHEAD_SEED"), 10, 64); err == nil {
 		first, last = s, s
 	}
-	pairs, allowed, byRule := 0, 0, 0
+	pairs, allowed, byRule, isolated := 0, 0, 0, 0
 	for seed := first; seed <= last; seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
 		cfg := g.config()
@@ -59,13 +59,16 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 			if want.Rule != nil {
 				byRule++
 			}
+			if want.Reason == policy.Isolated {
+				isolated++
+			}
 			if bad := disagreement(r.Policy, want, got); bad != "" {
 				t.Fatalf("seed %d: %+v\npolicy:  %+v %s\nruleset: %+v\n%s\n%s", seed, flow, want, ruleName(want.Rule), got, bad, r.State.Ruleset.Table)
 			}
 		}
 	}
-	t.Logf("%d pairs of configuration and packet agree; %d allowed, %d decided by a rule", pairs, allowed, byRule)
-	if first != last && (allowed < pairs/20 || byRule < pairs/10) {
+	t.Logf("%d pairs of configuration and packet agree; %d allowed, %d decided by a rule, %d isolated", pairs, allowed, byRule, isolated)
+	if first != last && (isolated < pairs/100 || allowed < pairs/20 || byRule < pairs/10) {
 		t.Errorf("the random packets hardly ever meet a rule: the test proves too little")
 	}
 }
@@ -261,8 +264,34 @@ func (g *generator) facts(cfg *model.Config) facts.Facts {
 			Resolvers: []netip.Addr{outside[1], outside[3]}, Expires: now.Add(time.Duration(g.IntN(4)-1) * time.Hour),
 		}
 	}
+	if g.IntN(3) == 0 {
+		for range 1 + g.IntN(2) {
+			f.Isolated = append(f.Isolated, g.isolation(cfg))
+		}
+	}
 	return f
 }
+
+// isolation is that of a device, of a stranger, or of somebody's address.
+func (g *generator) isolation(cfg *model.Config) facts.Isolation {
+	z := pick(g, cfg.Zones)
+	i := facts.Isolation{Until: pick(g, []time.Time{{}, now.Add(time.Minute), now})}
+	switch n := g.IntN(6); {
+	case n < 3 && len(cfg.Devices) > 0:
+		i.MAC = pick(g, cfg.Devices).MAC.String()
+	case n == 3:
+		i.MAC = stranger.String()
+	}
+	if i.MAC == "" || g.IntN(2) == 0 {
+		b := z.Subnet.Addr().As4()
+		b[3] = byte(g.IntN(16)) // the box's own among them, which must not count
+		i.Addresses = []netip.Addr{netip.AddrFrom4(b)}
+	}
+	return i
+}
+
+// stranger is no device.
+var stranger = model.MAC{2, 0, 0, 0, 9, 9}
 
 func (g *generator) flow(cfg *model.Config, p *policy.Policy) policy.Flow {
 	f := policy.Flow{
@@ -333,7 +362,6 @@ func (g *generator) party(cfg *model.Config) string {
 // address returns an address that is mostly of the party, with a MAC that is mostly
 // right.
 func (g *generator) address(cfg *model.Config, p *policy.Policy, party string) (netip.Addr, model.MAC) {
-	stranger := model.MAC{2, 0, 0, 0, 9, 9}
 	z := cfg.Zone(party)
 	switch n := g.IntN(20); {
 	case n == 0:

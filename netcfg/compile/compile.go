@@ -52,7 +52,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	c := &compiler{cfg: cfg, facts: f, closed: o.Closed, links: map[string]string{}}
 	c.resolvers = resolvers(cfg, f)
 	c.policy = policy.New(cfg, policy.Env{
-		Now: f.Now, Uplink: c.uplink(), Resolvers: addresses(c.resolvers), Devices: f.Devices,
+		Now: f.Now, Uplink: c.uplink(), Resolvers: addresses(c.resolvers), Devices: f.Devices, Isolated: isolated(f),
 	})
 	r := &Result{Policy: c.policy}
 	c.compiled = c.compileLinks(o.AllPorts)

@@ -30,6 +30,8 @@ const (
 //     name. That holds for forwards too, which all lead to devices.
 //   - The address of a device that a block names, by its MAC: such a device could send
 //     in the name of any neighbour. So nothing from or to its zone is offloaded.
+//   - A machine that is isolated: it could do the same, and in any zone. So nothing is
+//     offloaded while one is.
 //   - TCP's sequence numbers: conntrack does not follow them for what is offloaded, and
 //     a blind guess at a packet reaches the machine it is for, which checks for itself
 //     (RFC 5961). This is the one thing that gets weaker.
@@ -47,7 +49,7 @@ const (
 // be ready to load them without.
 func (c *compiler) offload(t *table, add func(...nft.Stmt)) {
 	cards := c.cards()
-	if !c.facts.Kernel.Flowtable || c.closed || len(cards) == 0 {
+	if !c.facts.Kernel.Flowtable || c.closed || c.policy.Isolates() || len(cards) == 0 {
 		return
 	}
 	var links []nft.Element

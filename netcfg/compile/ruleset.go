@@ -52,6 +52,7 @@ func pairName(p policy.Pair) string { return p.From + "_" + p.To }
 func (c *compiler) compileRuleset() state.Ruleset {
 	t := &table{Table: nft.Table{Name: state.TableName}}
 	t.set(errorSet())
+	c.isolatedSets(t)
 	c.sources(t)
 	c.dstnat(t)
 	c.base(t, "forward", nft.Dispatch{Fields: []nft.Field{nft.IIFName, nft.OIFName}, Map: mapPairs}, nft.IIFName)
@@ -158,6 +159,9 @@ func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 	if hook == "forward" {
 		c.offload(t, add)
 	}
+	if hook == "output" {
+		c.toIsolated(t, add)
+	}
 	add(anyBit(nft.CTState, nft.StateEstablished), nft.Verdict{Code: nft.Accept})
 	c.related(t, hook, add)
 	add(nft.SetMark{Value: 0})
@@ -249,6 +253,7 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 		t.refuse(z.Name, policy.Spoofed, inNet(nft.IPSaddr, nft.Ne, z.Subnet)),
 		t.refuse(z.Name, policy.Spoofed, eq(nft.IPSaddr, nft.Addr(policy.Broadcast(z.Subnet)))), // fine by fib
 		t.refuse(z.Name, policy.Spoofed, eq(nft.FibSaddrIIF, nft.U32(0))))
+	rules = append(rules, c.fromIsolated(t, z)...)
 	var devices, bindings, confined []nft.Element
 	for _, d := range c.cfg.Devices {
 		a := c.policy.AddressOf(d)
@@ -274,6 +279,9 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 			rule(one, eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)),
 				nft.Verdict{Code: nft.Accept}),
 			t.refuse(z.Name, policy.Borrowed, one, bound))
+	}
+	if len(c.policy.IsolatedAddrs()) > 0 {
+		rules = append(rules, t.refuse(z.Name, policy.Isolated, nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setIsolated}))
 	}
 	return append(rules, rule(nft.Verdict{Code: nft.Accept}))
 }

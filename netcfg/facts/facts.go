@@ -18,6 +18,15 @@ type Facts struct {
 	Kernel   Kernel                `json:"kernel"`
 	Uplink   *Lease                `json:"uplink,omitempty"`  // nil: none, or expired
 	Devices  map[string]netip.Addr `json:"devices,omitempty"` // addresses of devices that the file gives none
+	Isolated []Isolation           `json:"isolated,omitempty"`
+}
+
+// Isolation says that a machine is kept from everybody. It is no fact that was learnt but
+// one that was decreed, and no part of the configuration: it outlives each.
+type Isolation struct {
+	MAC       string       `json:"mac,omitempty"`       // lower case, colons; "": not known
+	Addresses []netip.Addr `json:"addresses,omitempty"` // that it is known to have, sorted
+	Until     time.Time    `json:"until,omitzero"`      // first instant at which it is free; zero: until it is released
 }
 
 // Link is a network card that the kernel shows. Carrier says that it is up and a cable

@@ -240,6 +240,8 @@ func (g *guard) refusal(m machine, z *model.Zone) string {
 	switch owner := g.New.device(m.addr); {
 	case d.Rule != nil && d.Rule.Block:
 		return fmt.Sprintf("block %s (%s) closes the box to you", d.Rule.Name, d.Rule.Pos)
+	case d.Reason == policy.Isolated:
+		return fmt.Sprintf("your machine, %s, is isolated then", m.addr)
 	case d.Reason == policy.Borrowed && owner != nil && owner.MAC != m.mac:
 		return fmt.Sprintf("your address %s belongs to device %s now, which is another machine", m.addr, owner.Name)
 	case d.Reason == policy.Borrowed:

@@ -43,11 +43,12 @@ const (
 	Elsewhere  Reason = "address"  // a destination the box does not serve to that party
 	Stray      Reason = "stray"    // not the beginning of a connection; only the ruleset sees this
 	Loopback   Reason = "loopback" // the box to itself
+	Isolated   Reason = "isolated" // one of the two machines is kept from everybody
 )
 
 // Reasons by the ID that a refused packet's mark holds. The order is fixed: records
 // keep these numbers.
-var reasonOrder = []Reason{NotAllowed, Spoofed, Borrowed, Bogon, IPv6, Elsewhere, Stray}
+var reasonOrder = []Reason{NotAllowed, Spoofed, Borrowed, Bogon, IPv6, Elsewhere, Stray, Isolated}
 
 // Reasons returns the reasons for which packets are refused without a rule.
 func Reasons() []Reason { return slices.Clone(reasonOrder) }
@@ -111,6 +112,9 @@ func (p *Policy) Decide(f Flow) Decision {
 	if reason := p.source(f); reason != "" {
 		return Decision{Reason: reason}
 	}
+	if p.toIsolated(f) {
+		return Decision{Reason: Isolated}
+	}
 	if p.Env.Uplink.IsValid() && f.Dst == p.Env.Uplink.Addr() && f.From != model.Box {
 		return p.forwarded(f)
 	}
@@ -161,6 +165,8 @@ func (p *Policy) source(f Flow) Reason {
 		return ""
 	case !z.Subnet.Contains(f.Src) || f.Src == z.Gateway || f.Src == Broadcast(z.Subnet):
 		return Spoofed
+	case p.fromIsolated(f) && !(z.DHCP.Enabled && fromDHCPClient(f) && (f.Dst == everyone || f.Dst == z.Gateway)):
+		return Isolated
 	}
 	if d := p.byAddr[f.Src]; d != nil && !f.MAC.IsZero() && f.MAC != d.MAC {
 		return Borrowed

@@ -27,6 +27,7 @@ type Env struct {
 	Uplink    netip.Prefix          // the box's address on the uplink, host bits set; zero: none
 	Resolvers []netip.AddrPort      // what dnsd asks
 	Devices   map[string]netip.Addr // addresses of devices that the file gives none
+	Isolated  []Isolation           // machines that are kept from everybody
 }
 
 // Policy is the meaning of one configuration at one time. It is immutable.
@@ -42,6 +43,8 @@ type Policy struct {
 	forwards []*Forward
 	names    map[uint32]*Rule
 	nets     map[string][]netip.Prefix // networks and addresses that rules name, by party, sorted
+	isolated isolated
+	released *Policy // what it would mean without isolation; itself if nothing is isolated
 }
 
 // Rule is one rule in force.
@@ -207,6 +210,7 @@ func New(cfg *model.Config, env Env) *Policy {
 			p.byAddr[a] = d
 		}
 	}
+	p.isolate()
 	p.ownRules()
 	for _, r := range cfg.Allow {
 		p.addRule(r, false)
@@ -228,6 +232,11 @@ func New(cfg *model.Config, env Env) *Policy {
 	for party, nets := range p.nets {
 		slices.SortFunc(nets, comparePrefix)
 		p.nets[party] = slices.Compact(nets)
+	}
+	p.released = p
+	if p.Isolates() {
+		env.Isolated = nil
+		p.released = New(cfg, env)
 	}
 	return p
 }
@@ -420,7 +429,7 @@ func (p *Policy) side(e model.Endpoint) (Side, bool) {
 
 func (p *Policy) addForward(f *model.Forward) {
 	to := p.AddressOf(f.To)
-	if p.over(f.Until) || !to.IsValid() || p.Config.Uplink == nil {
+	if p.over(f.Until) || !to.IsValid() || p.Config.Uplink == nil || p.isolated.addrs[to] {
 		return
 	}
 	rule := &Rule{Name: f.Name, Why: f.Why, Pos: f.Pos, Until: f.Until, order: len(p.Rules), forward: true}
@@ -480,13 +489,21 @@ func (p *Policy) Entries(pair Pair) []Entry { return p.pairs[pair] }
 // Forwards returns the forwards in force, in the order of the file.
 func (p *Policy) Forwards() []*Forward { return p.forwards }
 
-// Next returns the first instant after Env.Now at which a rule ends, and false if
-// none does.
+// Next returns the first instant after Env.Now at which a rule or an isolation ends, and
+// false if none does.
 func (p *Policy) Next() (time.Time, bool) {
 	var next time.Time
+	ends := func(until time.Time) {
+		if !until.IsZero() && (next.IsZero() || until.Before(next)) {
+			next = until
+		}
+	}
 	for _, r := range p.Rules {
-		if !r.Until.IsZero() && (next.IsZero() || r.Until.Before(next)) {
-			next = r.Until
+		ends(r.Until)
+	}
+	for _, i := range p.Env.Isolated {
+		if !p.over(i.Until) {
+			ends(i.Until)
 		}
 	}
 	return next, !next.IsZero()

@@ -261,12 +261,13 @@ func (p *Policy) Failures() []TestResult {
 }
 
 // Refute looks for one connection that shows that a test of this configuration does
-// not hold. It reports false if there is none: the test holds.
+// not hold. It reports false if there is none: the test holds. Tests speak of the
+// configuration, and not of what is isolated for the time being.
 func (p *Policy) Refute(t *model.Test) (Answer, bool) {
 	for _, from := range t.From {
 		for _, to := range t.To {
 			for _, s := range t.Services {
-				for _, a := range p.Query(from, to, s) {
+				for _, a := range p.released.Query(from, to, s) {
 					if a.Decision.Allow != t.Allow {
 						return a, true
 					}

@@ -1,0 +1,81 @@
+package compile
+
+import (
+	"net/netip"
+
+	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/nft"
+	"bulkhead/netcfg/policy"
+)
+
+// Isolated machines: see [policy.Isolation]. Their packets, and those for them, are
+// refused before connection tracking, where all that comes in passes; so a connection
+// that was open ends with that. What the internet sends back to one is on its way to the
+// uplink's address there: it comes through until the connection is deleted, which whoever
+// loads the rules does next.
+const (
+	setIsolated     = "isolated"      // addresses
+	setIsolatedMACs = "isolated.macs" // in all zones
+)
+
+func isolatedChain(party string) string { return "isolated." + party }
+
+// isolated are the facts as the policy takes them. A MAC that is none is left out.
+func isolated(f facts.Facts) (list []policy.Isolation) {
+	for _, i := range f.Isolated {
+		mac, _ := model.ParseMAC(i.MAC)
+		list = append(list, policy.Isolation{MAC: mac, Addresses: i.Addresses, Until: i.Until})
+	}
+	return list
+}
+
+func (c *compiler) isolatedSets(t *table) {
+	var addrs, macs []nft.Element
+	for _, a := range c.policy.IsolatedAddrs() {
+		addrs = append(addrs, nft.Element{Key: []nft.Range{nft.One(nft.Addr(a))}})
+	}
+	for _, m := range c.policy.IsolatedMACs() {
+		macs = append(macs, nft.Element{Key: []nft.Range{nft.One(nft.MAC(m))}})
+	}
+	t.set(nft.Set{Name: setIsolated, Key: []nft.Type{nft.IPv4Addr}, Elements: addrs})
+	t.set(nft.Set{Name: setIsolatedMACs, Key: []nft.Type{nft.EtherAddr}, Elements: macs})
+}
+
+// fromIsolated leads what isolated machines send to a chain from which only what is meant
+// for the box's DHCP server comes back.
+func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
+	jump := nft.Verdict{Code: nft.Jump, Chain: isolatedChain(z.Name)}
+	if len(c.policy.IsolatedMACs()) > 0 {
+		rules = append(rules, rule(nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: setIsolatedMACs}, jump))
+	}
+	if len(c.policy.IsolatedAddrs()) > 0 {
+		rules = append(rules, rule(nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setIsolated}, jump))
+	}
+	if rules == nil {
+		return nil
+	}
+	var chain []nft.Rule
+	if z.DHCP.Enabled {
+		for _, to := range []netip.Addr{z.Gateway, broadcast} {
+			chain = append(chain, rule(eq(nft.IPDaddr, nft.Addr(to)), eq(nft.L4Proto, nft.U8(model.ProtoUDP)),
+				eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)), nft.Verdict{Code: nft.Return}))
+		}
+	}
+	t.chain(nft.Chain{Name: jump.Chain, Rules: append(chain, t.refuse(z.Name, policy.Isolated))})
+	return rules
+}
+
+// toIsolated refuses what the box sends to isolated machines, but for answers of its DHCP
+// server, about which the rules decide as ever.
+func (c *compiler) toIsolated(t *table, add func(...nft.Stmt)) {
+	if len(c.policy.IsolatedAddrs()) == 0 {
+		return
+	}
+	chain := isolatedChain(model.Box)
+	add(nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setIsolated}, nft.Verdict{Code: nft.Jump, Chain: chain})
+	t.chain(nft.Chain{Name: chain, Rules: []nft.Rule{
+		rule(eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThDport, nft.U16(68)), nft.Verdict{Code: nft.Return}),
+		t.refuse(model.Box, policy.Isolated),
+	}})
+}
