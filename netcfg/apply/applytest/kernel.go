@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/state"
 )
@@ -183,6 +185,9 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan struct{}, error) {
 	})
 	return c, nil
 }
+
+// Neighbours knows of nobody.
+func (k *Kernel) Neighbours() (map[netip.Addr]model.MAC, error) { return nil, nil }
 
 // Culprit knows of nobody.
 func (k *Kernel) Culprit(plan.Finding) string { return "" }
