@@ -133,6 +133,20 @@ func (s *Store) enter(c Change) error {
 	return s.trim()
 }
 
+// Remark puts something into the history that was done and left the configuration as it
+// is. The error wraps [fs.ErrNotExist] if none was ever confirmed.
+func (s *Store) Remark(c Change) error {
+	config, err := s.Confirmed()
+	if err != nil {
+		return err
+	}
+	c.Config = config
+	if e, ok := s.Newest(); ok {
+		c.Name = e.Name
+	}
+	return s.enter(c)
+}
+
 // entered reports whether c is the newest of the history: it was entered, and then the
 // power went.
 func (s *Store) entered(c Change) bool {

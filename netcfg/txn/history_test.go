@@ -82,6 +82,29 @@ func TestStoreKeepsWhatWasConfirmed(t *testing.T) {
 	}
 }
 
+func TestRemarksLeaveTheConfiguration(t *testing.T) {
+	if err := open(t, t.TempDir()).Remark(change(1)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a new store: got %v, want an error wrapping fs.ErrNotExist", err)
+	}
+	dir, s := filled(t, 2)
+	remark := change(9)
+	remark.Why = "something was isolated"
+	if err := s.Remark(remark); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*txn.Store{s, open(t, dir)} {
+		want := txn.Entry{Number: 3, Change: remark}
+		want.Config, want.Name = change(2).Config, change(2).Name
+		got, _ := s.Newest()
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(txn.Entry{}, "Sum", "Before", "Parent")); diff != "" {
+			t.Errorf("newest entry differs (-want +got):\n%s", diff)
+		}
+		if got, err := s.Confirmed(); err != nil || string(got) != "config 2\n" || s.Damage() != nil {
+			t.Errorf("confirmed: got %q, %v; damage %q", got, err, s.Damage())
+		}
+	}
+}
+
 func TestStoreForgetsWhatIsOldAndBeyondTheLimit(t *testing.T) {
 	const day = 24 * time.Hour
 	tests := []struct {
