@@ -62,6 +62,18 @@ func (b byToken) AddRecipient(ctx context.Context, r api.NewRecipient) (*api.Rec
 	return b.Backend.AddRecipient(ctx, r)
 }
 
+// Isolate implements [api.Quarantine].
+func (b byToken) Isolate(ctx context.Context, in api.Isolate) (*api.Isolation, error) {
+	in.Author, in.Via, in.Origin = tokenOf(ctx).Name, via(in.Via), originOf(ctx)
+	return b.Backend.Isolate(ctx, in)
+}
+
+// Release implements [api.Quarantine].
+func (b byToken) Release(ctx context.Context, in api.Release) (*api.Isolation, error) {
+	in.Author, in.Via, in.Origin = tokenOf(ctx).Name, via(in.Via), originOf(ctx)
+	return b.Backend.Release(ctx, in)
+}
+
 // via is which way somebody came in as far as they can be believed: not by the console.
 func via(said api.Via) api.Via {
 	if said == api.ViaCLI || said == api.ViaUI {

@@ -92,6 +92,9 @@ var endpoints = []endpoint{
 	{"GET pending", access.Read, netcfgd, "The change that is not confirmed yet, and what became of the last one", nil, api.Trials{}, nil},
 	{"POST confirm", access.Apply, netcfgd, "Keep the change that is pending: its author, over a connection that began after it", api.Confirm{}, api.Confirmed{}, []int{409, 425}},
 	{"POST cancel", access.Apply, netcfgd, "Undo the change that is pending", api.Cancel{}, api.Outcome{}, []int{409}},
+	{"GET isolated", access.Read, netcfgd, "The machines that are kept from everybody, the latest last", nil, []api.Isolation{}, nil},
+	{"POST isolate", access.Apply, netcfgd, "Keep a machine from everybody, at once and without confirmation", api.Isolate{}, api.Isolation{}, []int{404, 409, 422}},
+	{"POST release", access.Apply, netcfgd, "Let an isolated machine do again what the configuration allows", api.Release{}, api.Isolation{}, []int{404, 409, 422}},
 
 	{"GET secrets", access.Admin, netcfgd, "The secrets there are, without their values, and who can read their file", nil, api.Secrets{}, nil},
 	{"PUT secrets/{name}", access.Admin, netcfgd, "Set a secret that there is none of yet", api.NewSecret{}, api.Done{}, []int{422}},

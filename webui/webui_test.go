@@ -112,6 +112,16 @@ func (b backend) Cancel(ctx context.Context, c api.Cancel) (*api.Outcome, error)
 	return new(api.Outcome), err
 }
 
+func (b backend) Isolate(ctx context.Context, in api.Isolate) (*api.Isolation, error) {
+	_, err := b.Apply(ctx, api.Change{Author: in.Author, Via: in.Via, Why: "isolate", Terms: api.Terms{Origin: in.Origin}})
+	return new(api.Isolation), err
+}
+
+func (b backend) Release(ctx context.Context, in api.Release) (*api.Isolation, error) {
+	_, err := b.Apply(ctx, api.Change{Author: in.Author, Via: in.Via, Why: "release", Terms: api.Terms{Origin: in.Origin}})
+	return new(api.Isolation), err
+}
+
 func (b backend) Pending(context.Context) (*api.Trials, error) { return new(api.Trials), nil }
 
 // newBox makes the directories and a netcfgd. It starts nothing else.
@@ -546,6 +556,12 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	if _, err := box.Cancel(t.Context(), api.Cancel{Author: "somebody else", Origin: lie.Origin}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := box.Isolate(t.Context(), api.Isolate{Author: "somebody else", Via: api.ViaConsole, Origin: lie.Origin}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := box.Release(t.Context(), api.Release{Author: "somebody else", Via: api.ViaUI, Origin: lie.Origin}); err != nil {
+		t.Fatal(err)
+	}
 	after := api.Uptime()
 	for i := range b.changes {
 		at := &b.changes[i].Origin.Connected
@@ -556,12 +572,16 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 	}
 	origin := api.Terms{Origin: api.Origin{Identity: "alex", Address: netip.MustParseAddr("127.0.0.1")}}
 	c.Author, c.Via, c.Terms = "alex", api.ViaAPI, origin
-	want := []api.Change{c, {Author: "alex", Via: api.ViaCLI, Why: "undo", Terms: origin}, {Why: "confirm", Terms: origin}, {Author: "alex", Why: "cancel", Terms: origin}}
+	want := []api.Change{c, {Author: "alex", Via: api.ViaCLI, Why: "undo", Terms: origin}, {Why: "confirm", Terms: origin}, {Author: "alex", Why: "cancel", Terms: origin},
+		{Author: "alex", Via: api.ViaAPI, Why: "isolate", Terms: origin}, {Author: "alex", Via: api.ViaUI, Why: "release", Terms: origin}}
 	if diff := cmp.Diff(want, b.changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("changes differ (-want +got):\n%s", diff)
 	}
 	if _, err := box.SetSecret(t.Context(), "account", api.NewSecret{Value: "x", Author: "somebody else"}); err != nil || b.secretBy != "alex" {
 		t.Errorf("a secret was set by %q, %v", b.secretBy, err)
+	}
+	if _, err := box.Isolate(t.Context(), api.Isolate{AcceptLockout: true}); err == nil {
+		t.Error("somebody in the network may isolate who lets everybody in")
 	}
 	c.AcceptLockout = true // is for whoever sits at the box
 	if _, err := box.Apply(t.Context(), c); err == nil || len(b.changes) != len(want) {

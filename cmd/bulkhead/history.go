@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -55,18 +56,26 @@ func (a *app) undo(ctx context.Context, u api.Undo, t terms) error {
 	})
 }
 
-// before returns the configuration before the last change, which says where the box
-// is under it; nil if there is none, which is for the box to say.
+// before returns the configuration before the last change of the file, which says where
+// the box is under it; nil if there is none, which is for the box to say.
 func (a *app) before(ctx context.Context, box *api.Client) (*model.Config, error) {
 	history, err := box.History(ctx)
-	if err != nil || len(history) < 2 {
-		return nil, err
-	}
-	e, err := box.Entry(ctx, history[1].Number)
 	if err != nil {
 		return nil, err
 	}
-	return a.configOf(api.File{Name: e.Name, Data: e.Data}), nil
+	var last []byte
+	for i, h := range history {
+		e, err := box.Entry(ctx, h.Number)
+		switch {
+		case err != nil:
+			return nil, err
+		case i == 0:
+			last = e.Data
+		case !bytes.Equal(e.Data, last):
+			return a.configOf(api.File{Name: e.Name, Data: e.Data}), nil
+		}
+	}
+	return nil, nil
 }
 
 func (a *app) historyCommand() *cobra.Command {

@@ -175,6 +175,7 @@ func serve(t *testing.T, b api.Backend) string {
 // backend is a box that has configs/zero-trust.yaml in force.
 type backend struct {
 	vault
+	quarantine
 	status  api.Status
 	missing []string
 	token   string // of the change that is pending; "": none is
@@ -192,7 +193,7 @@ var running = api.Status{
 	Next:     new(today.Add(24 * time.Hour)),
 	Repaired: &api.Repair{Time: today.Add(-time.Minute), Steps: []string{"switch trunk.40 on (zone iot)"}, Found: []string{"trunk.40 was switched off"}},
 	Repairs:  3, Cut: 1,
-	Overdue: []string{"dyndns"},
+	Overdue: []string{"dyndns"}, Isolated: []string{"tv", "192.168.40.140"},
 	Push:    &api.Push{To: "ssh://git@192.168.20.11:22/srv/gw.git", Head: "0123456789abcdef0123456789abcdef01234567", Time: today.Add(-55 * time.Minute)},
 	Digest:  "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456",
 	Applied: true, Untaken: []string{"dnsd"},

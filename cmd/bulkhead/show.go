@@ -17,7 +17,7 @@ import (
 func (a *app) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show how the box is; or its zones, rules, leases, devices, drift",
+		Short: "Show how the box is; or its zones, rules, leases, devices, isolated machines, drift",
 		Long: `Show how the box is: what configuration is in force, or why the box is closed,
 what is missing and what went wrong. The subcommands list the rest.
 
@@ -37,6 +37,7 @@ what is missing and what went wrong. The subcommands list the rest.
 		listCommand(a, "rules", "List the rules, and what was refused", (*api.Client).Rules, a.printRules),
 		listCommand(a, "leases", "List the addresses given to clients", (*api.Client).Leases, a.printLeases),
 		listCommand(a, "devices", "List the inventory", (*api.Client).Devices, a.printDevices),
+		listCommand(a, "isolated", "List the machines that are kept from everybody", (*api.Client).Isolated, a.printIsolated),
 		listCommand(a, "drift", "List what others changed behind Bulkhead's back", (*api.Client).Drift, a.printDrift),
 		a.showUpdateCommand(),
 	)
@@ -108,6 +109,12 @@ func times(v any) []*time.Time {
 	case []api.Recipient:
 		for i := range v {
 			list = append(list, &v[i].Added)
+		}
+	case *api.Isolation:
+		list = append(list, &v.Since, &v.Until)
+	case []api.Isolation:
+		for i := range v {
+			list = append(list, times(&v[i])...)
 		}
 	case *api.Outcome:
 		list = append(list, &v.Time)
@@ -203,6 +210,9 @@ func (a *app) printStatus(s *api.Status) error {
 	}
 	if s.Next != nil {
 		line("next end", "a rule ends at %s", a.when(*s.Next))
+	}
+	if len(s.Isolated) > 0 {
+		line("isolated", "%s", a.paint(yellow, strings.Join(s.Isolated, ", ")))
 	}
 	if s.Cut > 0 {
 		line("ended", "%s that no rule allowed any more", plural(int(s.Cut), "connection"))

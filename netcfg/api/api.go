@@ -48,6 +48,7 @@ type Backend interface {
 	Entry(ctx context.Context, number int) (*Entry, error)
 	Diff(ctx context.Context, from, to int) (*Diff, error)
 	Vault
+	Quarantine
 }
 
 var (
@@ -118,6 +119,7 @@ type Status struct {
 	Next      *time.Time   `json:"next,omitempty"`     // when the next rule ends
 	Repaired  *Repair      `json:"repaired,omitempty"` // the last drift that was put right
 	Repairs   uint64       `json:"repairs"`            // how many steps of drift were put right since the start
+	Isolated  []string     `json:"isolated,omitempty"` // machines that are kept from everybody, as they were called
 	Overdue   []string     `json:"overdue,omitempty"`  // secrets that have had their value for more than a year
 	Cut       uint64       `json:"cut"`                // connections ended because no rule allows them any more, since the start
 }

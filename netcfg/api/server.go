@@ -95,13 +95,16 @@ func Handler(b Backend) http.Handler {
 		answer(w, v, err)
 	})
 	handleVault(mux, b)
+	handleQuarantine(mux, b)
 	return mux
 }
+
+var errLockout = &Refused{Lockout: "only root on the box itself may accept that"}
 
 // allowed reports whether who asks may set such terms.
 func (t *Terms) allowed(ctx context.Context) error {
 	if uid, ok := sock.PeerUID(ctx); t.AcceptLockout && !(ok && uid == 0) {
-		return &Refused{Lockout: "only root on the box itself may accept that"}
+		return errLockout
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type view struct {
 	facts    facts.Facts
 	handed   map[string]string
 	drift    []api.Drift
+	isolated []api.Isolation
 }
 
 // publish shows the last round to those who ask.
@@ -43,6 +44,10 @@ func (r *Reconciler) publish() {
 		Confirmed: t.confirmed, Uplink: r.uplink(out), NoUplink: t.closed == "" && t.cfg.Uplink == nil, Troubles: texts(out.all()), Warnings: t.warnings,
 		Damage: r.o.Store.Damage(), Applied: out.result != nil && len(out.errs) == 0, Repaired: r.repaired, Repairs: r.repairs, Cut: r.cut, Overdue: r.overdue(),
 	}}
+	v.isolated = r.isolatedNow()
+	for _, i := range v.isolated {
+		v.status.Isolated = append(v.status.Isolated, i.Machine)
+	}
 	if r.trial != nil {
 		p := r.pendingNow()
 		v.status.Pending, v.deadline = &p, time.Now().Add(r.tx.Left())

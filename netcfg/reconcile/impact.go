@@ -16,6 +16,16 @@ import (
 // impact gathers what is known about a change to what was compiled, asked for from
 // somewhere, at a time.
 func (r *Reconciler) impact(next *compile.Result, now time.Time, from api.Origin) impact.Change {
+	c := r.changeTo(next, now, from)
+	var err error
+	if c.Ends, err = Ends(next, r.o.Conntrack.Each); err != nil {
+		r.o.Log.Error("a plan counts fewer connections than it cuts", "err", err)
+	}
+	return c
+}
+
+// changeTo is the same without the connections that end.
+func (r *Reconciler) changeTo(next *compile.Result, now time.Time, from api.Origin) impact.Change {
 	c := impact.Change{New: Side(next), Now: now, Author: from.Address, Live: true}
 	if r.last.result != nil {
 		c.Old = Side(r.last.result)
@@ -23,10 +33,6 @@ func (r *Reconciler) impact(next *compile.Result, now time.Time, from api.Origin
 		c.Old.Policy = policy.New(nothing(), policy.Env{Now: now})
 	}
 	c.Leases, _ = r.leases.read() // what is wrong with them, the status says
-	var err error
-	if c.Ends, err = Ends(next, r.o.Conntrack.Each); err != nil {
-		r.o.Log.Error("a plan counts fewer connections than it cuts", "err", err)
-	}
 	return c
 }
 

@@ -28,6 +28,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/state"
@@ -53,6 +54,7 @@ type kernel interface {
 	Do(plan.Step) error
 	Watch(context.Context) (<-chan struct{}, error)
 	Culprit(plan.Finding) string
+	Neighbours() (map[netip.Addr]model.MAC, error)
 }
 
 // conntrack is what it needs of [apply.Conntrack].
@@ -101,6 +103,7 @@ type Reconciler struct {
 	setup     setup
 	pins      map[string]netip.Addr // given to devices
 	trialPins trialPins             // the same, for the change on trial or just confirmed
+	isolated  []isolation           // the latest last
 	lease     leaseFile
 	leases    leasesFile
 	last      outcome           // of the last round

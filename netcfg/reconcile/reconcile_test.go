@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -62,13 +63,14 @@ var begin = time.Date(2026, 11, 30, 23, 0, 0, 0, time.UTC)
 
 // fakeKernel holds a network state and changes it as plan says a kernel would.
 type fakeKernel struct {
-	mu        sync.Mutex
-	state     state.State
-	links     []facts.Link
-	flowtable bool
-	fail      func(plan.Step) error // nil: nothing fails
-	steps     []string
-	changed   chan struct{}
+	mu         sync.Mutex
+	state      state.State
+	links      []facts.Link
+	flowtable  bool
+	neighbours map[netip.Addr]model.MAC
+	fail       func(plan.Step) error // nil: nothing fails
+	steps      []string
+	changed    chan struct{}
 }
 
 func newKernel() *fakeKernel {
@@ -122,6 +124,12 @@ func (k *fakeKernel) Do(s plan.Step) error {
 }
 
 func (k *fakeKernel) Watch(ctx context.Context) (<-chan struct{}, error) { return k.changed, nil }
+
+func (k *fakeKernel) Neighbours() (map[netip.Addr]model.MAC, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.neighbours), nil
+}
 
 func (k *fakeKernel) Culprit(f plan.Finding) string { return "culprit of " + string(f.Kind) }
 

@@ -104,6 +104,9 @@ func (r *Reconciler) learn(out *outcome) {
 	if _, err := r.leases.read(); err != nil {
 		out.trouble("leases: %w", err)
 	}
+	if err := r.free(r.clock.now()); err != nil {
+		out.trouble("forget isolations that are over: %w", err)
+	}
 	r.compile(r.target, r.clock.now(), devices, out)
 }
 
@@ -114,7 +117,7 @@ func (r *Reconciler) compile(t target, now time.Time, devices map[string]netip.A
 		out.fail("look at the network cards: %w", err)
 		return
 	}
-	f := facts.Facts{Now: now, Links: links, Provided: r.o.Provided, Kernel: abilities, Devices: devices}
+	f := facts.Facts{Now: now, Links: links, Provided: r.o.Provided, Kernel: abilities, Devices: devices, Isolated: r.isolations()}
 	if f.Uplink, err = r.lease.read(r.o.Wall()); err != nil {
 		out.trouble("uplink: %w", err)
 	}

@@ -75,6 +75,9 @@ func (r *Reconciler) load() {
 		r.o.Log.Error("what became of the last change is lost", "err", err)
 	}
 	r.loadPins()
+	if err := r.o.Store.Load(isolatedFile, &r.isolated); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("which machines are isolated is lost: none is", "err", err)
+	}
 	if r.o.Setup && r.fresh() {
 		r.target = target{cfg: nothing(), closed: errNone.Error(), setup: true}
 		return
