@@ -96,6 +96,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"services/...", "github.com/jsimonetti/rtnetlink/v2", "services change links only through netcfgd"},
 	{"services/flow/record", "os", "record is pure"}, {"services/flow/record", "net", "record is pure: use net/netip"},
 	{"services/flow/inventory", "os", "the inventory is told what was seen"}, {"services/flow/inventory", "net", "the inventory is pure: use net/netip"},
+	{"services/export/ipfix", "os", "the encoder sends nothing"}, {"services/export/ipfix", "net", "the encoder is pure: use net/netip"},
 	{"services/wan/dhcp4", "os", "the client is a state machine without files"}, {"services/wan/dhcp4", "net", "the client is a state machine without sockets"},
 	{"webui/...", "github.com/google/nftables", "the UI asks netcfgd; it changes nothing itself"},
 	{"webui/...", "github.com/jsimonetti/rtnetlink/v2", "the UI asks netcfgd; it changes nothing itself"},
@@ -105,7 +106,7 @@ var banned = []struct{ pkgs, dep, why string }{
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact", "netcfg/suggest",
 	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease",
-	"services/flow/record", "services/flow/inventory"}
+	"services/flow/record", "services/flow/inventory", "services/export/ipfix"}
 
 type pkg struct {
 	ImportPath, Dir, Name string
@@ -176,6 +177,9 @@ func lookup(name string) ([]string, bool) {
 		}
 		if own == "push" {
 			l = append(l, "netcfg/gitrepo") // what it pushes
+		}
+		if own == "export" {
+			l = append(l, "services/flow/record") // what it passes on: the values, not who makes them
 		}
 		return l, true
 	case top == "images": // webui: a lab's owner has a workstation
