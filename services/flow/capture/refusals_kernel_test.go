@@ -264,6 +264,42 @@ func sum(list []capture.Refusal) []capture.Refusal {
 	return sums
 }
 
+// TestNothingIsLostOrTwiceWhileItIsRead takes the counts and loads the rules again and
+// again, while packets to many ports are refused.
+func TestNothingIsLostOrTwiceWhileItIsRead(t *testing.T) {
+	b := newBox(t)
+	const ports, rounds = 2000, 30
+	var round []packet
+	for port := range uint16(ports) {
+		round = append(round, to("192.168.20.9", model.ProtoUDP, 10_000+port))
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for range rounds {
+			b.send(t, round...)
+		}
+	}()
+	var got []capture.Refusal
+	for done := false; !done; {
+		select {
+		case <-sent:
+			done = true
+		default:
+			b.load(t)
+		}
+		got = sum(append(got, b.refusals(t)...))
+	}
+	if len(got) != ports {
+		t.Errorf("got %d kinds of packets, want %d", len(got), ports)
+	}
+	for _, r := range got {
+		if r.Packets != rounds {
+			t.Errorf("%v was sent %d times", r, rounds)
+		}
+	}
+}
+
 // TestFullSetsHideNothing scans all ports of two machines, more than a party's set holds.
 // What has no room is counted without its port, and the whole is exact.
 func TestFullSetsHideNothing(t *testing.T) {
