@@ -13,9 +13,13 @@ import (
 	"strings"
 
 	"bulkhead/netcfg/apply"
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/plan"
 	"bulkhead/netcfg/policy"
+	"bulkhead/services/flow/capture"
+	"bulkhead/services/flow/record"
 )
 
 // statusOffload is IPS_OFFLOAD of include/uapi/linux/netfilter/nf_conntrack_common.h.
@@ -45,6 +49,7 @@ func offload() error {
 			{"forwarding off", func() error { return t.stopsWithForwarding(guest) }},
 			{"connection deleted", func() error { return t.startsOver(guest) }},
 			{"card gone and back", func() error { return t.survivesCard(guest) }},
+			{"isolated", func() error { return t.stopsWithIsolation(guest) }},
 			{"rule revoked", func() error { return t.stopsWithRule(guest) }},
 		} {
 			if err := c.try(); err != nil {
@@ -195,7 +200,59 @@ func (t *town) stopsWithRule(c *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = t.conntrack.Sweep(func(o apply.Conn) (keep bool, mark uint32) {
+	if err := t.sweep(r); err != nil {
+		return err
+	}
+	return t.silenced(c, "without a rule")
+}
+
+// stopsWithIsolation isolates the guest under its offloaded connection, and lets it go
+// again. What it tries meanwhile is counted one by one, which a kernel before Linux 6.5
+// could not tell.
+func (t *town) stopsWithIsolation(c *net.UDPConn) error {
+	counts, err := capture.OpenRuleset(int(t.box))
+	if err != nil {
+		return err
+	}
+	defer counts.Close()
+	guest := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	t.isolated = []facts.Isolation{{Addresses: []netip.Addr{guest}}}
+	r, _, err := t.bring()
+	if err != nil {
+		return err
+	}
+	if err := t.sweep(r); err != nil {
+		return err
+	}
+	if _, err := counts.Refusals(); err != nil {
+		return err
+	}
+	if err := t.silenced(c, "isolated"); err != nil {
+		return err
+	}
+	list, err := counts.Refusals()
+	if err != nil {
+		return err
+	}
+	server := netip.MustParseAddrPort(serverAddr)
+	const packets = 5 // that silenced sends
+	want := capture.Refusal{
+		Party: "guest", Src: guest, Dst: server.Addr(), Proto: model.ProtoUDP, Port: server.Port(), Mark: policy.Isolated.Mark(),
+		Count: record.Count{Packets: packets, Bytes: packets * (28 + uint64(len("isolated")))},
+	}
+	if !slices.Contains(list, want) {
+		return fmt.Errorf("refusals are %+v, want %+v among them", list, want)
+	}
+	t.isolated = nil
+	if _, _, err := t.bring(); err != nil {
+		return err
+	}
+	return t.bypasses(c, true)
+}
+
+// sweep ends the connections that the rules do not allow.
+func (t *town) sweep(r *compile.Result) error {
+	_, _, err := t.conntrack.Sweep(func(o apply.Conn) (keep bool, mark uint32) {
 		z := t.cfg.ZoneOf(o.Orig.Src)
 		if z == nil {
 			return true, o.Mark
@@ -205,8 +262,5 @@ func (t *town) stopsWithRule(c *net.UDPConn) error {
 		})
 		return d.Allow, o.Mark
 	})
-	if err != nil {
-		return err
-	}
-	return t.silenced(c, "without a rule")
+	return err
 }

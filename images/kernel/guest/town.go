@@ -31,6 +31,7 @@ type town struct {
 	conntrack            *apply.Conntrack
 	cfg                  *model.Config
 	noFlowtable          bool // say that the kernel has none
+	isolated             []facts.Isolation
 
 	server *net.UDPConn // answers
 	mu     sync.Mutex
@@ -121,7 +122,7 @@ func (t *town) heardOf(word string) bool {
 func (t *town) compile() (*compile.Result, error) {
 	f := facts.Facts{
 		Now:     time.Now(),
-		Devices: compile.Offline(t.cfg, time.Now()).Devices,
+		Devices: compile.Offline(t.cfg, time.Now()).Devices, Isolated: t.isolated,
 		Uplink: &facts.Lease{
 			Link: uplink, Address: netip.MustParsePrefix("203.0.113.2/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
 		},
