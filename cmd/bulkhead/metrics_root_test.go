@@ -8,10 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"bulkhead/netcfg/nstest"
+	"bulkhead/netcfg/svcconf"
 )
 
 // checkMetrics holds that webuid, with no rights to speak of, gets the metrics of
@@ -38,6 +42,14 @@ func (b *newBox) checkMetrics(token string) {
 		if !strings.Contains(body, want) {
 			b.t.Errorf("no %q in\n%s", want, body)
 		}
+	}
+	// What dhcpd has heard is for flowd.
+	info, err := os.Stat(filepath.Join(b.dir, "run", svcconf.HeardDir, "dhcpd"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != svcconf.Dhcpd.ID || int(st.Gid) != svcconf.Flowd.ID || info.Mode().Perm() != 0o750 {
+		b.t.Errorf("%s is user %d's and group %d's, %s", info.Name(), st.Uid, st.Gid, info.Mode())
 	}
 	if got := b.metrics("none"); !strings.Contains(got, `{"error":`) {
 		b.t.Errorf("without a token: %.200s", got)

@@ -52,38 +52,30 @@ var audiences = []audience{
 	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
 }
 
-// directory makes the service's directory and the one of its metrics, or mends them.
+// directory makes the service's directory, or mends it.
 func (a audience) directory(run string) error {
 	_, err := privdrop.Dir(run, a.owner.Name, a.owner.ID, a.reader.ID)
-	return errors.Join(err, metricsDir(run, a.owner), heardDir(run, a.owner))
-}
-
-// heardDir makes the directory in which dhcpd tells flowd what it heard.
-func heardDir(run string, owner svcconf.User) error {
-	if owner != svcconf.Dhcpd {
-		return nil
-	}
-	_, err := privdrop.Dir(filepath.Join(run, svcconf.HeardDir), owner.Name, owner.ID, svcconf.Flowd.ID)
-	return err
-}
-
-// metricsDir makes the directory in which a service has the socket of its metrics, for
-// webuid to find.
-func metricsDir(run string, owner svcconf.User) error {
-	_, err := privdrop.Dir(metrics.Dir(run), owner.Name, owner.ID, svcconf.Webuid.ID)
 	return err
 }
 
 // prepare makes the services' directories, so that there is something to watch
-// before the services are there, and its own.
+// before the services are there, and those in which they speak to others than the
+// readers of that: the sockets of their metrics, to webuid, and what dhcpd has heard,
+// to flowd.
 func (r *Reconciler) prepare() {
-	if err := metricsDir(r.o.Run, svcconf.User{Name: "netcfgd"}); err != nil {
-		r.o.Log.Error("prepare the own directory for metrics", "err", err)
-	}
-	for _, a := range audiences {
-		if err := a.directory(r.o.Run); err != nil {
-			r.o.Log.Error("prepare a service's directory", "service", a.owner.Name, "err", err)
+	say := func(owner svcconf.User, err error) {
+		if err != nil {
+			r.o.Log.Error("prepare a service's directory", "service", owner.Name, "err", err)
 		}
+	}
+	for _, owner := range append([]svcconf.User{{Name: "netcfgd"}, svcconf.Updated}, svcconf.Users...) {
+		_, err := privdrop.Dir(metrics.Dir(r.o.Run), owner.Name, owner.ID, svcconf.Webuid.ID)
+		say(owner, err)
+	}
+	_, err := privdrop.Dir(filepath.Join(r.o.Run, svcconf.HeardDir), svcconf.Dhcpd.Name, svcconf.Dhcpd.ID, svcconf.Flowd.ID)
+	say(svcconf.Dhcpd, err)
+	for _, a := range audiences {
+		say(a.owner, a.directory(r.o.Run))
 	}
 }
 
