@@ -44,12 +44,12 @@ var layers = map[string][]string{
 	"netcfg/txn":     {"services/file", "netcfg/gitrepo"}, // entries know their commit: it must stay what it was
 	"netcfg/apply":   {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
-	"netcfg/api":     {"services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	"netcfg/api":     {"services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	"netcfg/secrets": {"services/file"},
 	// backup has the leases as they are published.
 	"netcfg/backup": {"netcfg/strictjson", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
-	"netcfg/reconcile":  {"netcfg/...", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics"},
+	"netcfg/reconcile":  {"netcfg/...", "services/auth/api", "services/auth/access", "services/auth/audit", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
 	"netcfg/textdiff":   {},
@@ -60,7 +60,7 @@ var layers = map[string][]string{
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
-	"services/console": {"netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
+	"services/console": {"services/auth/api", "services/auth/access", "services/auth/audit", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
 	// metrics knows who the daemons are, and that webuid collects.
@@ -72,11 +72,13 @@ var layers = map[string][]string{
 
 	// access decides who gets in; it speaks with nobody.
 	"services/auth/access": {"services/file"},
+	// authtest is the service, for tests.
+	"services/auth/authtest": {"services/auth/...", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/..."},
 	// webui hands the key that comes with a claim to updated.
-	"webui": {"services/flow/inventory", "services/flow/record", "services/auth/access", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
-	"webui/remote": {"services/auth/access", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui/remote": {"services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 }
 
@@ -174,6 +176,9 @@ func lookup(name string) ([]string, bool) {
 		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/probe", "services/metrics", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
+		}
+		if own == "update" {
+			l = append(l, "services/auth/api", "services/auth/access", "services/auth/audit") // who asks it
 		}
 		if own == "push" {
 			l = append(l, "netcfg/gitrepo") // what it pushes

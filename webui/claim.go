@@ -6,13 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 	update "bulkhead/services/update/api"
 )
 
@@ -22,27 +21,20 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if err := access.CheckName(in.Name); err != nil {
-		fail(w, http.StatusUnprocessableEntity, "the token: "+err.Error())
-		return
-	}
 	exporter, err := r.TLS.ExportKeyingMaterial(access.ExporterLabel, nil, access.ExporterSize)
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	out := access.ClaimAnswer{Box: s.conf.Load().Name}
-	out.Proof, err = s.claim.Redeem(addrOf(r.RemoteAddr), time.Now(), exporter, in.Proof, func() (err error) {
-		out.Token, _, err = s.tokens.Add(in.Name, []access.Scope{access.Admin}, time.Time{})
-		return err
-	})
-	if err != nil {
+	var claimed auth.Claimed
+	ask := auth.Claim{Name: in.Name, Proof: in.Proof, Exporter: exporter}
+	if err := s.access.Call(r.Context(), s.asker(r), "POST", "/v1/claim", ask, &claimed); err != nil {
 		s.refuseClaim(w, r, err)
 		return
 	}
-	s.log.Info("claimed", "name", in.Name, "from", r.RemoteAddr)
+	out := access.ClaimAnswer{Box: s.conf.Load().Name, Token: claimed.Secret, Proof: claimed.Proof}
 	if len(in.Key) > 0 {
-		if err := s.trust(r.Context(), in); err != nil {
+		if err := s.trust(r.Context(), claimed.Secret, in); err != nil {
 			s.log.Warn("the signing key is not taken", "name", in.Name, "err", err)
 			out.KeyError = err.Error()
 		}
@@ -50,27 +42,34 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 	answer(w, out)
 }
 
+// asker is on whose behalf authd is asked.
+func (s *server) asker(r *http.Request) auth.Asker {
+	return auth.Asker{Secret: auth.Bearer(r), From: addrOf(r.RemoteAddr), Agent: r.UserAgent()}
+}
+
 func (s *server) refuseClaim(w http.ResponseWriter, r *http.Request, err error) {
 	s.refused.warn("claim refused", "from", r.RemoteAddr, "err", err)
-	status := http.StatusInternalServerError
-	if wait, ok := errors.AsType[*access.WaitError](err); ok {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.For.Seconds()))))
-		status = http.StatusTooManyRequests
-	} else if errors.Is(err, access.ErrNoCode) || errors.Is(err, access.ErrWrongProof) {
-		status = http.StatusForbidden
+	no, ok := errors.AsType[*auth.Refusal](err)
+	if !ok {
+		fail(w, http.StatusServiceUnavailable, noAuthd)
+		return
 	}
-	fail(w, status, err.Error())
+	if no.Wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(no.Wait.Seconds())))
+	}
+	fail(w, no.Status, no.Why)
 }
 
 // trust has updated trust the key that came with a claim. updated takes one that nobody
 // signed only while it trusts none.
-func (s *server) trust(ctx context.Context, in access.ClaimRequest) error {
-	known, err := s.keys.Keys(ctx)
+func (s *server) trust(ctx context.Context, secret string, in access.ClaimRequest) error {
+	keys := update.NewClientAs(s.o.Updated, secret)
+	known, err := keys.Keys(ctx)
 	if err != nil {
 		return err
 	}
 	if slices.ContainsFunc(known.Keys, func(k update.Key) bool { return bytes.Equal(k.Key, in.Key) }) {
 		return nil
 	}
-	return s.keys.AddKey(ctx, update.AddKey{Key: in.Key, Name: in.Name})
+	return keys.AddKey(ctx, update.AddKey{Key: in.Key, Name: in.Name})
 }

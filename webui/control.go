@@ -23,16 +23,8 @@ func (s *server) serveControl(ctx context.Context) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/claim", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.tokens.Claimed() {
-			s.claim.Ensure()
-		}
-		answer(w, s.state())
-	})
-	mux.HandleFunc("POST /v1/claim", func(w http.ResponseWriter, _ *http.Request) {
-		s.claim.Renew()
-		s.log.Info("new claim code on the console")
-		answer(w, s.state())
+	mux.HandleFunc("GET /v1/identity", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, access.Identity{Fingerprint: s.identity.fingerprint(), Addresses: s.conf.Load().Listen})
 	})
 	srv := s.newServer(mux)
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
@@ -41,12 +33,4 @@ func (s *server) serveControl(ctx context.Context) error {
 		return err
 	}
 	return ctx.Err()
-}
-
-func (s *server) state() access.State {
-	st := access.State{Claimed: s.tokens.Claimed(), Fingerprint: s.identity.fingerprint(), Addresses: s.conf.Load().Listen}
-	if code, ok := s.claim.Code(); ok {
-		st.Code = code.String()
-	}
-	return st
 }

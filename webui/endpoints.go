@@ -43,7 +43,8 @@ type answerer struct {
 }
 
 var (
-	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", api.Handler(s.netcfgd)) }, []int{500, 503}, []int{400, 413}}
+	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.netcfgd) }, []int{500, 503}, []int{400, 413}}
+	authd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.authd) }, nil, []int{400, 413}}
 	flowd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.flowd) }, []int{400, 503}, nil}
 	updated = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.updated) }, []int{500, 503}, []int{400}}
 )
@@ -93,8 +94,8 @@ var endpoints = []endpoint{
 	{"POST confirm", access.Apply, netcfgd, "Keep the change that is pending: its author, over a connection that began after it", api.Confirm{}, api.Confirmed{}, []int{409, 425}},
 	{"POST cancel", access.Apply, netcfgd, "Undo the change that is pending", api.Cancel{}, api.Outcome{}, []int{409}},
 	{"GET isolated", access.Read, netcfgd, "The machines that are kept from everybody, the latest last", nil, []api.Isolation{}, nil},
-	{"POST isolate", access.Apply, netcfgd, "Keep a machine from everybody, at once and without confirmation", api.Isolate{}, api.Isolation{}, []int{404, 409, 422}},
-	{"POST release", access.Apply, netcfgd, "Let an isolated machine do again what the configuration allows", api.Release{}, api.Isolation{}, []int{404, 409, 422}},
+	{"POST isolate", access.Operate, netcfgd, "Keep a machine from everybody, at once and without confirmation", api.Isolate{}, api.Isolation{}, []int{404, 409, 422}},
+	{"POST release", access.Operate, netcfgd, "Let an isolated machine do again what the configuration allows", api.Release{}, api.Isolation{}, []int{404, 409, 422}},
 
 	{"GET secrets", access.Admin, netcfgd, "The secrets there are, without their values, and who can read their file", nil, api.Secrets{}, nil},
 	{"PUT secrets/{name}", access.Admin, netcfgd, "Set a secret that there is none of yet", api.NewSecret{}, api.Done{}, []int{422}},
@@ -114,9 +115,9 @@ var endpoints = []endpoint{
 	{"POST keys", access.Admin, updated, "Trust another key", update.AddKey{}, update.None{}, []int{403, 409}},
 	{"DELETE keys/{id}", access.Admin, updated, "Trust a key no more", update.RemoveKey{}, update.None{}, []int{403, 404, 409}},
 
-	{"GET tokens", access.Admin, own((*server).listTokens), "The tokens there are, without their secrets", nil, []access.Token{}, nil},
-	{"POST tokens", access.Admin, own((*server).addToken), "Make a token that holds no more than the one that asks", access.TokenRequest{}, access.TokenAnswer{}, []int{409, 422}},
-	{"DELETE tokens/{id}", access.Admin, own((*server).revokeToken), "Make a token worthless", nil, none{}, []int{404}},
+	{"GET tokens", access.Admin, authd, "The tokens there are, without their secrets", nil, []access.Token{}, nil},
+	{"POST tokens", access.Admin, authd, "Make a token that holds no more than the one that asks", access.TokenRequest{}, access.TokenAnswer{}, []int{409, 422}},
+	{"DELETE tokens/{id}", access.Admin, authd, "Make a token worthless", nil, none{}, []int{404}},
 }
 
 func (e *endpoint) method() string {
@@ -147,9 +148,9 @@ func (e *endpoint) statuses() []int {
 	switch e.scope {
 	case open:
 	case anyToken:
-		list = append(list, http.StatusUnauthorized)
+		list = append(list, http.StatusUnauthorized, http.StatusServiceUnavailable)
 	default:
-		list = append(list, http.StatusUnauthorized, http.StatusForbidden)
+		list = append(list, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/file"
 )
 
@@ -27,7 +28,7 @@ var pages = template.Must(template.New("").ParseFS(templates, "templates/*.html"
 type homePage struct {
 	Name, Version string
 	Mode          string // "running", "closed", or that it cannot be known
-	Claimed       bool
+	Claimed       bool   // or nobody knows
 	Address       string // that the browser used
 	Fingerprint   string
 }
@@ -39,10 +40,12 @@ func (s *server) home(w http.ResponseWriter, r *http.Request) {
 	host, _ := s.host(r)
 	p := homePage{
 		Name: s.conf.Load().Name, Version: s.version, Mode: "not known: netcfgd does not answer",
-		Claimed: s.tokens.Claimed(), Address: s.authority(host), Fingerprint: s.identity.fingerprint().String(),
+		Address: s.authority(host), Fingerprint: s.identity.fingerprint().String(),
 	}
-	if st, err := s.netcfgd.Status(ctx); err == nil {
-		p.Mode = describe(st.Mode)
+	var o auth.Owner
+	p.Claimed = s.access.Call(ctx, auth.Asker{}, "GET", "/v1/owner", nil, &o) != nil || o.Claimed
+	if m, err := s.box.Mode(ctx); err == nil {
+		p.Mode = describe(m)
 	}
 	var page bytes.Buffer
 	if err := pages.ExecuteTemplate(&page, "home.html", p); err != nil {

@@ -5,6 +5,7 @@ package webui
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -12,22 +13,26 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/services/sock"
-	update "bulkhead/services/update/api"
 )
 
-// What is said while a service does not answer.
+// What is said while a daemon does not answer.
 const (
 	noUpdated = "the update service does not answer: try again in a moment, and look at the box's console if it stays so"
+	noNetcfgd = "netcfgd cannot be reached: try again in a moment, and look at the box's console if it stays so"
 	noFlowd   = "the service that records flows does not answer: try again in a moment, and look at the box's console if it stays so"
+	noAuthd   = "the access service does not answer: try again in a moment, and look at the box's console if it stays so"
 )
 
-// Bounds on what is passed on. updated knows the exact sizes.
+// Bounds on what is passed on. The daemons know the exact ones.
 const (
-	maxUpload  = 1 << 30          // bytes
+	maxUpload  = 1 << 30          // bytes of an image
+	maxPassed  = 32 << 20         // of anything else
 	uploadIdle = 30 * time.Second // between two pieces
 )
 
@@ -55,19 +60,30 @@ func flowdTransport(path string) *http.Transport {
 	return t
 }
 
-// passOn hands requests to a service and bodies through as they come, whatever their
-// size. While it does not answer, absent is said.
-func passOn(service string, way http.RoundTripper, absent string, log *slog.Logger) http.Handler {
+// daemon is one that requests are passed on to.
+type daemon struct {
+	name  string
+	way   http.RoundTripper
+	away  string // what is said while it does not answer
+	limit int64  // of a body, in bytes
+	// judges says that it finds out itself who asks, and is handed what the client has
+	// shown. It is nobody else's business.
+	judges bool
+}
+
+// passOn hands requests to a daemon, and bodies through as they come, whatever their size.
+func passOn(d daemon, log *slog.Logger) http.Handler {
 	proxy := &httputil.ReverseProxy{
-		Transport: way,
+		Transport: d.way,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", service, service
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", d.name, d.name
 			p.Out.Header.Del("Cookie")
-			p.Out.Header.Del(update.AuthorHeader) // whatever the client says
-			if t := tokenOf(p.In.Context()); t.Name != "" {
-				p.Out.Header.Del("Authorization") // nobody else's business
-				p.Out.Header.Set(update.AuthorHeader, t.Name)
+			if !d.judges {
+				p.Out.Header.Del("Authorization")
 			}
+			// Whatever the client says.
+			p.Out.Header.Set(api.ClientHeader, addrOf(p.In.RemoteAddr).String())
+			p.Out.Header.Set(api.ConnectedHeader, strconv.FormatInt(int64(api.Accepted(p.In.Context())), 10))
 		},
 		ModifyResponse: func(r *http.Response) error {
 			// A service may have been taken over: it sets no cookies here, nor loosens
@@ -79,13 +95,13 @@ func passOn(service string, way http.RoundTripper, absent string, log *slog.Logg
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-				fail(w, http.StatusRequestEntityTooLarge, "the upload is larger than any image")
+				fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes are sent", d.limit))
 				return
 			}
 			if r.Context().Err() == nil {
-				log.Warn("pass on", "to", service, "path", r.URL.Path, "err", err)
+				log.Warn("pass on", "to", d.name, "path", r.URL.Path, "err", err)
 			}
-			fail(w, http.StatusServiceUnavailable, absent)
+			fail(w, http.StatusServiceUnavailable, d.away)
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +110,7 @@ func passOn(service string, way http.RoundTripper, absent string, log *slog.Logg
 			fail(w, http.StatusBadRequest, "the path is not written plainly")
 			return
 		}
-		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, maxUpload), http.NewResponseController(w)}
+		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, d.limit), http.NewResponseController(w)}
 		proxy.ServeHTTP(w, r)
 	})
 }

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 )
 
 // routes serves everything. What is named neither here nor in [endpoints] has no door,
@@ -35,54 +34,45 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-var errNoToken = errors.New("a token is needed: Authorization: Bearer TOKEN")
+type callerKey struct{}
 
-type tokenKey struct{}
-
-// tokenOf returns the token that a request was let in with.
-func tokenOf(ctx context.Context) access.Token {
-	t, _ := ctx.Value(tokenKey{}).(access.Token)
-	return t
+// callerOf returns who a request is from that was let in.
+func callerOf(ctx context.Context) auth.Caller {
+	c, _ := ctx.Value(callerKey{}).(auth.Caller)
+	return c
 }
 
-// need lets in who has a token with the scope.
+// need lets in who has a token or a session with the scope. Who answers will look again:
+// this is for a short way out, and for what is answered here.
 func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 	if scope == open {
 		return h
 	}
+	ask := scope
+	if scope == anyToken {
+		ask = ""
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secret := bearer(r)
-		t, err := s.tokens.Check(secret)
-		if secret == "" {
-			err = errNoToken
-		}
-		if err != nil {
+		c, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
+		switch {
+		case errors.Is(err, auth.ErrUnknown):
 			s.count.unknown.Add(1)
 			s.refused.warn("not let in", "from", r.RemoteAddr, "err", err)
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, err.Error())
-			return
-		}
-		if scope != anyToken && !access.Allow(t.Scopes, scope) {
+		case errors.Is(err, auth.ErrForbidden):
 			s.count.scope.Add(1)
-			s.refused.warn("not allowed", "from", r.RemoteAddr, "token", t.Name, "scope", scope)
+			s.refused.warn("not allowed", "from", r.RemoteAddr, "err", err)
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope="%s"`, scope)) // RFC 6750 section 3.1
-			fail(w, http.StatusForbidden, fmt.Sprintf("the token %q is not for that: it lacks the scope %s", t.Name, scope))
-			return
+			fail(w, http.StatusForbidden, err.Error())
+		case err != nil:
+			s.log.Warn("ask who is there", "err", err)
+			fail(w, http.StatusServiceUnavailable, noAuthd)
+		default:
+			s.count.letIn.Add(1)
+			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		}
-		s.count.letIn.Add(1)
-		ctx := context.WithValue(r.Context(), tokenKey{}, t)
-		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, originKey{}, origin(r, t))))
 	})
-}
-
-// bearer returns the token that a request carries, RFC 6750 section 2.1.
-func bearer(r *http.Request) string {
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(secret)
 }
 
 // maxBody bounds the requests that are read here, in bytes.
@@ -95,8 +85,6 @@ func read[T any](w http.ResponseWriter, r *http.Request) (T, bool) {
 		status := http.StatusBadRequest
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			status = http.StatusRequestEntityTooLarge
-		} else if bad, ok := errors.AsType[*time.ParseError](err); ok {
-			status, err = http.StatusUnprocessableEntity, fmt.Errorf("%q is no time: write it such as 2027-03-31T18:00:00Z", bad.Value)
 		}
 		fail(w, status, "the request: "+err.Error())
 	}

@@ -3,8 +3,9 @@
 // Package webui is the management interface: the API over HTTPS on the addresses of
 // the admin zones, and pages that work without JavaScript.
 //
-// It decides who gets in and passes on what they ask: netcfgd alone changes the
-// network, updated alone writes images. It never touches either itself.
+// It passes on what people ask and what they have shown: authd knows who they are, netcfgd
+// alone changes the network, updated alone writes images, and each of them looks for
+// itself who asks. webui holds no right of its own.
 package webui
 
 import (
@@ -21,7 +22,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
-	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/run"
 	update "bulkhead/services/update/api"
 )
@@ -35,6 +36,7 @@ type Options struct {
 	Netcfgd string // socket
 	Updated string // socket
 	Flowd   string // socket
+	Authd   string // socket
 	Image   string // file that says what image this is; there may be none
 
 	HTTPS, HTTP uint16 // ports
@@ -48,6 +50,7 @@ func NewOptions(d run.Dirs) Options {
 		Netcfgd: filepath.Join(d.Run, api.SocketFile),
 		Updated: filepath.Join(d.Run, update.SocketFile),
 		Flowd:   filepath.Join(d.RunDir(svcconf.Flowd.Name), svcconf.FlowsSocket),
+		Authd:   filepath.Join(d.Run, auth.SocketFile),
 		Image:   "/etc/bulkhead/image.json",
 		HTTPS:   443, HTTP: 80,
 	}
@@ -57,13 +60,13 @@ func NewOptions(d run.Dirs) Options {
 type server struct {
 	o        Options
 	log      *slog.Logger
-	tokens   *access.Store
-	claim    access.Claim
 	identity *identity
-	netcfgd  api.Backend
+	access   *auth.Client
+	box      *api.Client  // for what anybody may know
+	netcfgd  http.Handler // these answer who has shown that they may ask
 	updated  http.Handler
 	flowd    http.Handler
-	keys     *update.Client
+	authd    http.Handler
 	refused  *seldom // log of who was not let in
 	pages    collector
 	count    counters
@@ -80,17 +83,18 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 	}
 	s := &server{
 		o: o, log: log, identity: id,
-		tokens:  access.Open(o.State, log, time.Now),
-		netcfgd: byToken{api.NewClient(o.Netcfgd)},
-		updated: passOn("updated", unixTransport(o.Updated), noUpdated, log),
-		flowd:   passOn("flowd", flowdTransport(o.Flowd), noFlowd, log),
-		keys:    update.NewClient(o.Updated),
+		access:  auth.NewClient(o.Authd),
+		box:     api.NewClient(o.Netcfgd),
+		netcfgd: passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),
+		updated: passOn(daemon{"updated", unixTransport(o.Updated), noUpdated, maxUpload, true}, log),
+		authd:   passOn(daemon{"authd", unixTransport(o.Authd), noAuthd, maxBody, true}, log),
+		flowd:   passOn(daemon{"flowd", flowdTransport(o.Flowd), noFlowd, maxBody, false}, log),
 		refused: &seldom{log: log, every: 10 * time.Second},
 		pages:   collector{run: o.Base},
 		version: versionIn(o.Image),
 	}
 	s.conf.Store(new(svcconf.Web))
-	log.Info("started", "fingerprint", id.fingerprint(), "claimed", s.tokens.Claimed())
+	log.Info("started", "fingerprint", id.fingerprint())
 
 	secure, plain := s.httpsServer(), s.httpServer()
 	pages := newListeners(log, o.HTTPS, func(l net.Listener) error { return secure.ServeTLS(l, "", "") })

@@ -33,6 +33,9 @@ import (
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/authtest"
+	"bulkhead/services/run"
 	"bulkhead/services/sock"
 	updates "bulkhead/services/update/api"
 	"bulkhead/webui"
@@ -42,10 +45,11 @@ import (
 // box is a running webui on addresses of the loopback network, with a netcfgd and an
 // updated that the test made up.
 type box struct {
-	t    *testing.T
-	o    webui.Options
-	log  *syncBuffer
-	stop func()
+	t                *testing.T
+	o                webui.Options
+	log              *syncBuffer
+	access           *auth.Client
+	stop, stopAccess func()
 
 	mu       sync.Mutex
 	changes  []api.Change // that netcfgd was asked for
@@ -128,7 +132,7 @@ func (b backend) Pending(context.Context) (*api.Trials, error) { return new(api.
 func newBox(t *testing.T) *box {
 	t.Helper()
 	b := newEmptyBox(t)
-	b.netcfgd(api.NewServer(backend{box: b}, slog.New(slog.DiscardHandler)))
+	b.netcfgd(api.NewServer(backend{box: b}, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
 	return b
 }
 
@@ -142,7 +146,7 @@ func newEmptyBox(t *testing.T) *box {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
 		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
-		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"), Flowd: filepath.Join(dir, "flows.sock"),
+		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"), Flowd: filepath.Join(dir, "flows.sock"), Authd: filepath.Join(dir, auth.SocketFile),
 		HTTPS: freePort(t), HTTP: freePort(t),
 	}}
 	for _, d := range []string{b.o.Run, b.o.State} {
@@ -150,6 +154,7 @@ func newEmptyBox(t *testing.T) *box {
 			t.Fatal(err)
 		}
 	}
+	b.access, b.stopAccess = authtest.Start(t, run.Dirs{Run: dir, State: b.o.State}, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 
@@ -239,24 +244,23 @@ func (b *box) eventually(what string, ok func() bool) {
 
 func (b *box) url(host string) string { return fmt.Sprintf("https://%s:%d", host, b.o.HTTPS) }
 
-// control asks as the console does.
+// control asks as the console does; with POST, for a new code.
 func (b *box) control(method string) access.State {
 	b.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.o.Run, webui.ControlSocket))
 		}}}
-	req, err := http.NewRequest(method, "http://webuid/v1/claim", nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	resp, err := client.Do(req)
+	resp, err := client.Get("http://webuid/v1/identity")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var s access.State
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+	s, err := authtest.Ownership(b.t.Context(), b.access, method == "POST")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&s.Identity); err != nil {
 		b.t.Fatal(err)
 	}
 	return s
@@ -570,7 +574,7 @@ func TestAuthorIsWhoHoldsTheToken(t *testing.T) {
 		}
 		before, *at = *at, 0
 	}
-	origin := api.Terms{Origin: api.Origin{Identity: "alex", Address: netip.MustParseAddr("127.0.0.1")}}
+	origin := api.Terms{Origin: api.Origin{Identity: "token:alex", Address: netip.MustParseAddr("127.0.0.1")}}
 	c.Author, c.Via, c.Terms = "alex", api.ViaAPI, origin
 	want := []api.Change{c, {Author: "alex", Via: api.ViaCLI, Why: "undo", Terms: origin}, {Why: "confirm", Terms: origin}, {Author: "alex", Why: "cancel", Terms: origin},
 		{Author: "alex", Via: api.ViaAPI, Why: "isolate", Terms: origin}, {Author: "alex", Via: api.ViaUI, Why: "release", Terms: origin}}
@@ -691,7 +695,8 @@ func (b *box) answerAt(socket string, h http.Handler) {
 func TestUploadsPassThroughAsTheyCome(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
-	c := remote.New(b.claimed())
+	p := b.claimed()
+	c := remote.New(p)
 	err := c.Upload(t.Context(), "/v1/update/root", strings.NewReader("x"), 1, nil)
 	if err == nil || !strings.Contains(err.Error(), "the update service does not answer") {
 		t.Errorf("without updated: got %v", err)
@@ -728,7 +733,7 @@ func TestUploadsPassThroughAsTheyCome(t *testing.T) {
 		t.Errorf("got %v after %v", err, sent)
 	}
 	for _, h := range heads {
-		if h.Get("Bulkhead-Author") != "alex" || h.Get("Authorization") != "" {
+		if h.Get("Authorization") != "Bearer "+p.Token || h.Get(api.ClientHeader) != "127.0.0.1" {
 			t.Errorf("updated is told %v", h)
 		}
 	}
@@ -751,9 +756,9 @@ func TestGokrazyProtocolPassesOnlyWhereItIsWanted(t *testing.T) {
 	var got []string
 	b.updated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, _, _ := r.BasicAuth()
-		got = append(got, r.Method+" "+r.URL.Path+" "+user+" "+r.Header.Get("Bulkhead-Author"))
+		got = append(got, r.Method+" "+r.URL.Path+" "+user)
 	}))
-	header := http.Header{"Bulkhead-Author": {"root"}}
+	header := http.Header{}
 	header.Set("Authorization", "Basic Z29rcmF6eTpwdw==") // gokrazy:pw
 	try := func() (status []int) {
 		for _, call := range []string{"GET /update/features", "POST /reboot", "PUT /update/%2e%2e/reset"} {
@@ -777,7 +782,7 @@ func TestGokrazyProtocolPassesOnlyWhereItIsWanted(t *testing.T) {
 	if diff := cmp.Diff([]int{200, 200, 400}, try()); diff != "" {
 		t.Errorf("where it is on (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"GET /gokrazy/update/features gokrazy ", "POST /gokrazy/reboot gokrazy "}, got); diff != "" {
+	if diff := cmp.Diff([]string{"GET /gokrazy/update/features gokrazy", "POST /gokrazy/reboot gokrazy"}, got); diff != "" {
 		t.Errorf("updated was asked (-want +got):\n%s", diff)
 	}
 }
@@ -836,14 +841,12 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 
 func TestDamagedStateIsNoReasonToStayAway(t *testing.T) {
 	b := newBox(t)
-	for _, name := range []string{"tokens.json", "identity.pem"} {
-		if err := os.WriteFile(filepath.Join(b.o.State, name), []byte("damaged"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(b.o.State, "identity.pem"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	b.start(conf1)
 	log := b.log.String()
-	if !strings.Contains(log, "the tokens are lost") || !strings.Contains(log, "the box's key is lost") {
+	if !strings.Contains(log, "the box's key is lost") {
 		t.Errorf("log:\n%s", log)
 	}
 	b.claimed()

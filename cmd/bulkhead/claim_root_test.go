@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,6 +23,8 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/authtest"
 	"bulkhead/webui"
 	"bulkhead/webui/remote"
 )
@@ -87,7 +90,7 @@ func unpack(t *testing.T) *newBox {
 	b.bin = os.Getenv("BULKHEAD_BIN") // make test-root has built them
 	if b.bin == "" {
 		b.bin = dir
-		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/dnsd", "bulkhead/cmd/dhcpd", "bulkhead/cmd/bulkhead")
+		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/authd", "bulkhead/cmd/dnsd", "bulkhead/cmd/dhcpd", "bulkhead/cmd/bulkhead")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
@@ -115,6 +118,7 @@ func unpack(t *testing.T) *newBox {
 	// One cable: the box's first port with one is where it waits for its owner.
 	nstest.Exec(t, b.gadgets, "ip", "link", "set", "eth0", "down")
 	b.start("netcfgd", "-setup")
+	b.start("authd")
 	b.webuid = b.start("webuid")
 	return b
 }
@@ -133,22 +137,19 @@ func (b *newBox) start(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// console asks for what the box's console shows.
+// console asks for what the box's console shows; with POST, for a new code.
 func (b *newBox) console(method string) (s access.State, err error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.dir, "run/webuid", webui.ControlSocket))
 		}}}
-	req, err := http.NewRequest(method, "http://webuid/v1/claim", nil)
-	if err != nil {
-		return s, err
-	}
-	resp, err := client.Do(req)
+	resp, err := client.Get("http://webuid/v1/identity")
 	if err != nil {
 		return s, err
 	}
 	defer resp.Body.Close()
-	return s, json.NewDecoder(resp.Body).Decode(&s)
+	s, err = authtest.Ownership(b.t.Context(), auth.NewClient(filepath.Join(b.dir, "run", auth.SocketFile)), method == "POST")
+	return s, errors.Join(err, json.NewDecoder(resp.Body).Decode(&s.Identity))
 }
 
 // until waits for something to come true.
@@ -337,7 +338,7 @@ func TestOwnerFollowsTheBoxToItsFirstConfiguration(t *testing.T) {
 	if err := b.webuid.Wait(); b.webuid.ProcessState.ExitCode() != 143 {
 		t.Errorf("webuid ended with %v", err)
 	}
-	if !slices.Contains(strings.Split(b.log.String(), " "), "fingerprint="+state.Fingerprint.String()) {
+	if !slices.Contains(strings.Fields(b.log.String()), "fingerprint="+state.Fingerprint.String()) {
 		t.Error("the log does not say the fingerprint")
 	}
 }

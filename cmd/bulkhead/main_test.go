@@ -165,7 +165,7 @@ func serve(t *testing.T, b api.Backend) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := api.NewServer(b, slog.New(slog.DiscardHandler))
+	srv := api.NewServer(b, nil, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })

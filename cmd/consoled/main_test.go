@@ -24,6 +24,7 @@ import (
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/privdrop"
 	"bulkhead/services/ptytest"
 )
@@ -148,7 +149,7 @@ func TestConsole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := api.NewServer(backend{}, slog.New(slog.DiscardHandler))
+	srv := api.NewServer(backend{}, nil, slog.New(slog.DiscardHandler))
 	go srv.Serve(l)
 	defer srv.Close()
 	// webuid's socket lies where only webuid's group may look.
@@ -157,8 +158,12 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.serve(t, filepath.Join(dir, "control.sock"), svcconf.Webuid.ID, map[string]any{
-		"/v1/claim": access.State{Code: "4X7M-09QT-ZK3A-B1CD", Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
+		"/v1/identity": access.Identity{Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
 	})
+	if dir, err = privdrop.Dir(m.run, svcconf.Authd.Name, svcconf.Authd.ID, svcconf.Webuid.ID); err != nil {
+		t.Fatal(err)
+	}
+	m.serve(t, filepath.Join(m.run, auth.SocketFile), svcconf.Webuid.ID, map[string]any{"/v1/claim": auth.Ownership{Code: "4X7M-09QT-ZK3A-B1CD"}})
 	m.serve(t, filepath.Join(m.root, "run/gokrazy-http.sock"), 0, map[string]any{"/": map[string]any{"Services": []any{map[string]any{"Path": "/user/dnsd"}}}})
 	cmd := m.start(t)
 

@@ -69,7 +69,7 @@ func serve(t *testing.T, b api.Backend) (*api.Client, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := api.NewServer(b, slog.New(slog.DiscardHandler))
+	srv := api.NewServer(b, nil, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })

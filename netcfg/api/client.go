@@ -24,8 +24,9 @@ const maxReply = 64 << 20
 
 // A Client talks to netcfgd. Its methods return what [Backend]'s do.
 type Client struct {
-	http *http.Client
-	base string
+	http   *http.Client
+	base   string
+	behalf *Behalf // nil: the client's own
 }
 
 var _ Backend = (*Client)(nil)
@@ -45,11 +46,16 @@ func NewClient(path string) *Client {
 
 // NewClientOver returns a client for an API that somebody passes on: base is what
 // stands before /v1/ in its addresses. Errors of h's transport come back as they are.
-func NewClientOver(h *http.Client, base string) *Client { return &Client{h, base} }
+func NewClientOver(h *http.Client, base string) *Client { return &Client{http: h, base: base} }
 
 // Status implements [Backend].
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return call[*Status](ctx, c, "GET", "/v1/status", nil)
+}
+
+// Mode asks what the box does as a whole, which whoever reaches the socket may know.
+func (c *Client) Mode(ctx context.Context) (Mode, error) {
+	return call[Mode](ctx, c, "GET", "/v1/mode", nil)
 }
 
 // Zones implements [Backend].
@@ -143,6 +149,9 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 	if err != nil {
 		return out, err
 	}
+	if c.behalf != nil {
+		c.behalf.Header(req.Header)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
@@ -180,6 +189,8 @@ func problem(status int, r io.Reader) error {
 		return &told{f.Error, ErrSecret}
 	case status == http.StatusForbidden:
 		return &told{f.Error, ErrDenied}
+	case status == http.StatusUnauthorized:
+		return &told{f.Error, ErrStranger}
 	case status == http.StatusTooEarly:
 		return &told{f.Error, ErrTooEarly}
 	}

@@ -2,12 +2,11 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"net/netip"
 	"time"
 
 	"bulkhead/netcfg/model"
-	"bulkhead/services/sock"
+	"bulkhead/services/auth/access"
 )
 
 // Quarantine keeps machines from everybody, whatever the configuration says: an isolated
@@ -55,15 +54,15 @@ type Isolation struct {
 	Why       string       `json:"why,omitempty"`
 }
 
-func handleQuarantine(mux *http.ServeMux, q Quarantine) {
-	mux.Handle("GET /v1/isolated", get(q.Isolated))
-	mux.Handle("POST /v1/isolate", post(func(ctx context.Context, in Isolate) (*Isolation, error) {
-		if uid, ok := sock.PeerUID(ctx); in.AcceptLockout && !(ok && uid == 0) {
+func handleQuarantine(mux router, q Quarantine) {
+	mux.handle("GET /v1/isolated", access.Read, get(q.Isolated))
+	mux.handle("POST /v1/isolate", access.Operate, post(func(ctx context.Context, in Isolate) (*Isolation, error) {
+		if _, ok := behalfOf(ctx); in.AcceptLockout && ok {
 			return nil, errLockout
 		}
 		return q.Isolate(ctx, in)
 	}))
-	mux.Handle("POST /v1/release", post(q.Release))
+	mux.handle("POST /v1/release", access.Operate, post(q.Release))
 }
 
 // Isolated implements [Quarantine].

@@ -4,7 +4,7 @@ package api_test
 
 import (
 	"errors"
-	"net/http/httptest"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -23,9 +23,7 @@ func TestALockoutIsForRootOnTheBox(t *testing.T) {
 		undo:  func(api.Undo) (*api.Trial, error) { asked++; return &api.Trial{}, nil },
 	}
 	root, _ := serve(t, b)
-	srv := httptest.NewServer(api.Handler(b))
-	defer srv.Close()
-	somebody := api.NewClientOver(srv.Client(), srv.URL)
+	somebody := strangers(t, b, guard{}).For(api.Behalf{Secret: "token of admin", Address: netip.MustParseAddr("192.168.10.20"), Connected: 1})
 	insist := api.Terms{AcceptLockout: true}
 	for name, try := range map[string]func(*api.Client) (*api.Trial, error){
 		"apply": func(c *api.Client) (*api.Trial, error) { return c.Apply(t.Context(), api.Change{Terms: insist}) },

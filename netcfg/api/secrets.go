@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"bulkhead/services/auth/access"
 )
 
 // ErrSecret says that a secret, or who may read it, cannot be what was asked for.
@@ -89,13 +91,13 @@ func (Hidden) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "(hidden)")
 // LogValue implements [slog.LogValuer].
 func (Hidden) LogValue() slog.Value { return slog.StringValue("(hidden)") }
 
-func handleVault(mux *http.ServeMux, v Vault) {
-	mux.Handle("GET /v1/secrets", get(v.Secrets))
-	mux.Handle("PUT /v1/secrets/{name}", postTo("name", v.SetSecret))
-	mux.Handle("POST /v1/secrets/{name}/rotate", postTo("name", v.RotateSecret))
-	mux.Handle("DELETE /v1/secrets/{name}", remove("name", v.RemoveSecret))
-	mux.Handle("POST /v1/recipients", post(v.AddRecipient))
-	mux.Handle("DELETE /v1/recipients/{id}", remove("id", v.RemoveRecipient))
+func handleVault(mux router, v Vault) {
+	mux.handle("GET /v1/secrets", access.Admin, get(v.Secrets))
+	mux.handle("PUT /v1/secrets/{name}", access.Admin, postTo("name", v.SetSecret))
+	mux.handle("POST /v1/secrets/{name}/rotate", access.Admin, postTo("name", v.RotateSecret))
+	mux.handle("DELETE /v1/secrets/{name}", access.Admin, remove("name", v.RemoveSecret))
+	mux.handle("POST /v1/recipients", access.Admin, post(v.AddRecipient))
+	mux.handle("DELETE /v1/recipients/{id}", access.Admin, remove("id", v.RemoveRecipient))
 }
 
 // postTo serves a request about what a part of the path names.

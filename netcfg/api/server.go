@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/strictjson"
-	"bulkhead/services/sock"
+	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 )
 
 // failure is the body of every answer that is not 200.
@@ -26,9 +27,9 @@ const maxBody = MaxFile/3*4 + 1<<16
 
 // NewServer returns a server of the API without a listener. Its time limits are for
 // clients that hang; applying a large configuration takes a few seconds.
-func NewServer(b Backend, log *slog.Logger) *http.Server {
+func NewServer(b Backend, g auth.Guard, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           Handler(b),
+		Handler:           Handler(b, g),
 		ConnContext:       ConnContext,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
@@ -39,43 +40,50 @@ func NewServer(b Backend, log *slog.Logger) *http.Server {
 	}
 }
 
-// Handler serves the API of b, below /v1/.
-func Handler(b Backend) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /v1/status", get(b.Status))
-	mux.Handle("GET /v1/zones", get(b.Zones))
-	mux.Handle("GET /v1/rules", get(b.Rules))
-	mux.Handle("GET /v1/devices", get(b.Devices))
-	mux.Handle("GET /v1/leases", get(b.Leases))
-	mux.Handle("GET /v1/drift", get(b.Drift))
-	mux.HandleFunc("GET /v1/why", func(w http.ResponseWriter, r *http.Request) {
+// Handler serves the API of b, below /v1/: to root, and to those who are known to g.
+func Handler(b Backend, g auth.Guard) http.Handler {
+	mux := router{http.NewServeMux(), g}
+	mux.handle("GET /v1/mode", open, get(func(ctx context.Context) (Mode, error) {
+		s, err := b.Status(ctx)
+		if err != nil {
+			return "", err
+		}
+		return s.Mode, nil
+	}))
+	mux.handle("GET /v1/status", access.Read, get(b.Status))
+	mux.handle("GET /v1/zones", access.Read, get(b.Zones))
+	mux.handle("GET /v1/rules", access.Read, get(b.Rules))
+	mux.handle("GET /v1/devices", access.Read, get(b.Devices))
+	mux.handle("GET /v1/leases", access.Read, get(b.Leases))
+	mux.handle("GET /v1/drift", access.Read, get(b.Drift))
+	mux.handle("GET /v1/why", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		v, err := b.Why(r.Context(), q.Get("from"), q.Get("to"), q.Get("protocol"))
 		answer(w, v, err)
-	})
-	mux.Handle("POST /v1/plan", post(b.Plan))
-	mux.Handle("POST /v1/apply", post(func(ctx context.Context, c Change) (*Trial, error) {
+	}))
+	mux.handle("POST /v1/plan", access.Plan, post(b.Plan))
+	mux.handle("POST /v1/apply", access.Apply, post(func(ctx context.Context, c Change) (*Trial, error) {
 		if err := c.Terms.allowed(ctx); err != nil {
 			return nil, err
 		}
 		return b.Apply(ctx, c)
 	}))
-	mux.Handle("POST /v1/undo", post(func(ctx context.Context, u Undo) (*Trial, error) {
+	mux.handle("POST /v1/undo", access.Apply, post(func(ctx context.Context, u Undo) (*Trial, error) {
 		if err := u.Terms.allowed(ctx); err != nil {
 			return nil, err
 		}
 		return b.Undo(ctx, u)
 	}))
-	mux.Handle("GET /v1/pending", get(b.Pending))
-	mux.Handle("POST /v1/confirm", post(func(ctx context.Context, c Confirm) (*Confirmed, error) {
+	mux.handle("GET /v1/pending", access.Read, get(b.Pending))
+	mux.handle("POST /v1/confirm", access.Apply, post(func(ctx context.Context, c Confirm) (*Confirmed, error) {
 		if c.Origin.Connected == 0 {
 			c.Origin.Connected = Accepted(ctx)
 		}
 		return b.Confirm(ctx, c)
 	}))
-	mux.Handle("POST /v1/cancel", post(b.Cancel))
-	mux.Handle("GET /v1/history", get(b.History))
-	mux.HandleFunc("GET /v1/history/{number}", func(w http.ResponseWriter, r *http.Request) {
+	mux.handle("POST /v1/cancel", access.Apply, post(b.Cancel))
+	mux.handle("GET /v1/history", access.Read, get(b.History))
+	mux.handle("GET /v1/history/{number}", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := number(r, "number")
 		if err != nil {
 			answer(w, nil, err)
@@ -83,8 +91,8 @@ func Handler(b Backend) http.Handler {
 		}
 		v, err := b.Entry(r.Context(), n)
 		answer(w, v, err)
-	})
-	mux.HandleFunc("GET /v1/history/{from}/diff/{to}", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.handle("GET /v1/history/{from}/diff/{to}", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err1 := number(r, "from")
 		to, err2 := number(r, "to")
 		if err := errors.Join(err1, err2); err != nil {
@@ -93,7 +101,7 @@ func Handler(b Backend) http.Handler {
 		}
 		v, err := b.Diff(r.Context(), from, to)
 		answer(w, v, err)
-	})
+	}))
 	handleVault(mux, b)
 	handleQuarantine(mux, b)
 	return mux
@@ -103,7 +111,7 @@ var errLockout = &Refused{Lockout: "only root on the box itself may accept that"
 
 // allowed reports whether who asks may set such terms.
 func (t *Terms) allowed(ctx context.Context) error {
-	if uid, ok := sock.PeerUID(ctx); t.AcceptLockout && !(ok && uid == 0) {
+	if _, ok := behalfOf(ctx); t.AcceptLockout && ok {
 		return errLockout
 	}
 	return nil
@@ -140,6 +148,7 @@ func post[In, Out any](f func(context.Context, In) (Out, error)) http.Handler {
 			reply(w, status, failure{Error: "the request: " + err.Error()})
 			return
 		}
+		attribute(r.Context(), &in)
 		out, err := f(r.Context(), in)
 		answer(w, out, err)
 	})
@@ -164,6 +173,9 @@ func answer(w http.ResponseWriter, v any, err error) {
 		status = http.StatusConflict
 	case errors.Is(err, ErrInvalid):
 		status = http.StatusUnprocessableEntity
+	case errors.Is(err, ErrStranger):
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	case errors.Is(err, ErrDenied):
 		status = http.StatusForbidden
 	case errors.Is(err, ErrTooEarly):

@@ -20,10 +20,11 @@ const (
 	ViaConsole Via = "console"
 )
 
-// Origin is where a request comes from. webuid says so of those that it passes on,
-// whatever they say themselves. It is zero for who is root on the box itself.
+// Origin is where a request comes from. netcfgd finds out who it is from, and webuid says
+// the rest of those that it passes on, whatever they say themselves. It is zero for who is
+// root on the box itself.
 type Origin struct {
-	Identity string     `json:"identity,omitempty"` // the name of the token
+	Identity string     `json:"identity,omitempty"` // such as user:alex or token:ci
 	Address  netip.Addr `json:"address,omitzero"`   // of the client
 	// Connected is when the connection was accepted that the request came over, by
 	// [Uptime], in nanoseconds; 0: as netcfgd sees it.
@@ -220,6 +221,8 @@ func somebody(author string) string {
 var (
 	// ErrDenied says that somebody may not confirm a change, or not like that.
 	ErrDenied = errors.New("not allowed")
+	// ErrStranger says that nobody is known who asks.
+	ErrStranger = errors.New("not let in")
 	// ErrTooEarly says that a change cannot be confirmed yet.
 	ErrTooEarly = errors.New("too early")
 )

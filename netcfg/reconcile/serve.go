@@ -20,6 +20,7 @@ import (
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/txn"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/file"
 	"bulkhead/services/metrics"
 )
@@ -73,7 +74,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen: %w", err), r.lockDown())
 	}
-	server := api.NewServer(r, log)
+	server := api.NewServer(r, auth.NewClient(filepath.Join(p.Run, auth.SocketFile)), log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Run(ctx) })
 	g.Go(func() error { return metrics.Serve(ctx, log, p.Run, "netcfgd", r.metrics) })

@@ -17,11 +17,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
 	"bulkhead/services/auth/account"
 	"bulkhead/services/auth/api"
 	"bulkhead/services/auth/audit"
+	"bulkhead/services/metrics"
 	"bulkhead/services/run"
 	"bulkhead/services/sock"
 )
@@ -34,6 +37,7 @@ type server struct {
 	audit   *audit.Log
 	claim   access.Claim
 	invites invites
+	count   counters
 	now     func() time.Time
 }
 
@@ -61,23 +65,20 @@ func Serve(ctx context.Context, log *slog.Logger, d run.Dirs) error {
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	log.Info("started", "claimed", s.owned(), "users", len(s.users.Users()), "tokens", len(s.tokens.List()))
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); ctx.Err() == nil {
-		return err
-	}
-	return ctx.Err()
+	g, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { _ = srv.Close() })
+	g.Go(func() error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return ctx.Err()
+	})
+	g.Go(func() error { return metrics.Serve(ctx, log, d.Run, svcconf.Authd.Name, s.metrics) })
+	return g.Wait()
 }
 
 // owned reports whether somebody may do everything.
 func (s *server) owned() bool { return s.tokens.Claimed() || s.users.Owned() }
-
-// scopesOf are what a role may. An operator does what is undone in a moment.
-var scopesOf = map[account.Role][]access.Scope{
-	account.Viewer:   {access.Read},
-	account.Operator: {access.Read, access.Plan, access.Operate},
-	account.Admin:    {access.Admin},
-}
 
 // who returns who holds a secret.
 func (s *server) who(secret string) (api.Caller, error) {
@@ -86,7 +87,7 @@ func (s *server) who(secret string) (api.Caller, error) {
 		if err != nil {
 			return api.Caller{}, refuse(http.StatusUnauthorized, err)
 		}
-		return api.Caller{Kind: api.BySession, Name: user.Name, Scopes: scopesOf[user.Role], Role: user.Role, Session: session.ID}, nil
+		return api.Caller{Kind: api.BySession, Name: user.Name, Scopes: user.Role.Scopes(), Role: user.Role, Session: session.ID}, nil
 	}
 	t, err := s.tokens.Check(secret)
 	if err != nil {

@@ -3,12 +3,10 @@
 package auth_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -17,10 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"bulkhead/services/auth"
 	"bulkhead/services/auth/access"
-	"bulkhead/services/auth/account"
 	"bulkhead/services/auth/api"
+	"bulkhead/services/auth/authtest"
 	"bulkhead/services/auth/totp"
 	"bulkhead/services/run"
 )
@@ -47,31 +44,8 @@ func start(t *testing.T) *service {
 	}
 	t.Cleanup(func() { os.RemoveAll(base) })
 	s := &service{t: t, dirs: run.Dirs{Run: filepath.Join(base, "run"), State: filepath.Join(base, "state")}}
-	for _, dir := range []string{s.dirs.RunDir("authd"), s.dirs.StateDir("authd")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.Client = api.NewClient(filepath.Join(s.dirs.Run, api.SocketFile))
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- auth.Serve(ctx, slog.New(slog.DiscardHandler), s.dirs) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("the service ended: %v", err)
-		}
-	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("unix", filepath.Join(s.dirs.Run, api.SocketFile))
-		if err == nil {
-			c.Close()
-			return s
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	s.Client, _ = authtest.Start(t, s.dirs, slog.New(slog.DiscardHandler))
+	return s
 }
 
 func (s *service) try(secret, method, path string, in, out any) error {
@@ -102,7 +76,7 @@ func (s *service) claim() (session string) {
 }
 
 // as makes a user and lets them in by an invitation.
-func (s *service) as(admin, name string, role account.Role) (session string) {
+func (s *service) as(admin, name string, role access.Role) (session string) {
 	s.t.Helper()
 	var v api.Invitation
 	s.must(admin, "POST", "/v1/users", api.NewUser{Name: name, Role: role}, &v)
@@ -149,7 +123,7 @@ func TestBrowserClaimsAndLogsIn(t *testing.T) {
 	var in api.Session
 	s.must("", "POST", "/v1/login", api.Login{User: "alex", Password: pass, Code: secret.Code(time.Now().Add(30 * time.Second))}, &in)
 	c, err := s.Check(t.Context(), in.Secret, access.Admin)
-	if err != nil || c.Identity() != "user:alex" || c.Role != account.Admin {
+	if err != nil || c.Identity() != "user:alex" || c.Role != access.Administrator {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	s.must(in.Secret, "POST", "/v1/logout", api.None{}, nil)
@@ -219,7 +193,7 @@ func TestRoles(t *testing.T) {
 	s := start(t)
 	admin := s.claim()
 	secrets := map[string]string{
-		"nobody": "", "a stranger": "bulkhead_session_00", "viewer": s.as(admin, "vi", account.Viewer), "operator": s.as(admin, "op", account.Operator), "admin": admin,
+		"nobody": "", "a stranger": "bulkhead_session_00", "viewer": s.as(admin, "vi", access.Viewer), "operator": s.as(admin, "op", access.Operator), "admin": admin,
 	}
 	var token access.TokenAnswer
 	s.must(admin, "POST", "/v1/tokens", access.TokenRequest{Name: "t", Scopes: []access.Scope{access.Apply}, Expires: time.Now().Add(time.Hour)}, &token)
@@ -271,15 +245,15 @@ func nonsense(s *service, secret, ask string) error {
 func TestUsersAreManaged(t *testing.T) {
 	s := start(t)
 	admin := s.claim()
-	kim := s.as(admin, "kim", account.Viewer)
-	if err := s.try(admin, "POST", "/v1/users", api.NewUser{Name: "kim", Role: account.Viewer}, nil); status(err) != http.StatusConflict {
+	kim := s.as(admin, "kim", access.Viewer)
+	if err := s.try(admin, "POST", "/v1/users", api.NewUser{Name: "kim", Role: access.Viewer}, nil); status(err) != http.StatusConflict {
 		t.Errorf("a second kim: %v", err)
 	}
-	if err := s.try(admin, "POST", "/v1/users", api.NewUser{Name: "../x", Role: account.Viewer}, nil); status(err) != http.StatusUnprocessableEntity {
+	if err := s.try(admin, "POST", "/v1/users", api.NewUser{Name: "../x", Role: access.Viewer}, nil); status(err) != http.StatusUnprocessableEntity {
 		t.Errorf("a name that is none: %v", err)
 	}
-	s.must(admin, "PUT", "/v1/users/kim/role", api.NewRole{Role: account.Operator}, nil)
-	if c, err := s.Check(t.Context(), kim, access.Operate); err != nil || c.Role != account.Operator {
+	s.must(admin, "PUT", "/v1/users/kim/role", api.NewRole{Role: access.Operator}, nil)
+	if c, err := s.Check(t.Context(), kim, access.Operate); err != nil || c.Role != access.Operator {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	var v, w api.Invitation

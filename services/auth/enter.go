@@ -16,6 +16,8 @@ import (
 
 // The ways in.
 
+func (s *server) owner(*request) (api.Owner, error) { return api.Owner{Claimed: s.owned()}, nil }
+
 func (s *server) ownership(*request) (api.Ownership, error) {
 	o := api.Ownership{Claimed: s.owned()}
 	if !o.Claimed {
@@ -70,8 +72,8 @@ func (s *server) takeClaim(r *request, in api.Claim) (out api.Claimed, err error
 
 // own makes a user admin, who may exist: whoever holds the code owns the box.
 func (s *server) own(r *request, name string) (secret string, err error) {
-	if err := s.users.Add(name, account.Admin); errors.Is(err, account.ErrTaken) {
-		err = s.users.SetRole(name, account.Admin)
+	if err := s.users.Add(name, access.Administrator); errors.Is(err, account.ErrTaken) {
+		err = s.users.SetRole(name, access.Administrator)
 		if err != nil {
 			return "", err
 		}
@@ -109,12 +111,16 @@ func (s *server) redeem(r *request, in api.Redeem) (api.Session, error) {
 
 // entered writes down that somebody came in, or tried.
 func (s *server) entered(r *request, secret, user, how string, err error) (api.Session, error) {
-	if err != nil {
-		if waitOf(err) == 0 { // those that were looked at, which are not many
-			s.note(r, "login refused", user, how)
-		}
+	switch {
+	case err != nil && waitOf(err) > 0:
+		s.count.waits.Add(1)
+		return api.Session{}, err
+	case err != nil:
+		s.count.refused.Add(1)
+		s.note(r, "login refused", user, how) // those that were looked at, which are not many
 		return api.Session{}, err
 	}
+	s.count.logins.Add(1)
 	r.caller = api.Caller{Kind: api.BySession, Name: user}
 	s.note(r, "login", "", how)
 	return api.Session{Secret: secret, User: user}, nil

@@ -46,6 +46,7 @@ func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/check", post(s, anybody, s.check))
 
+	mux.Handle("GET /v1/owner", get(s, anybody, s.owner))
 	mux.Handle("GET /v1/claim", get(s, root, s.ownership))
 	mux.Handle("POST /v1/claim/code", post(s, root, s.renewCode))
 	mux.Handle("POST /v1/claim", post(s, anybody, s.takeClaim))
@@ -168,6 +169,8 @@ func post[In, Out any](s *server, need access.Scope, f func(*request, In) (Out, 
 			status := http.StatusBadRequest
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				status = http.StatusRequestEntityTooLarge
+			} else if bad, ok := errors.AsType[*time.ParseError](err); ok {
+				status, err = http.StatusUnprocessableEntity, fmt.Errorf("%q is no time: write it such as 2027-03-31T18:00:00Z", bad.Value)
 			}
 			reply(w, nil, refuse(status, fmt.Errorf("the request: %w", err)))
 			return

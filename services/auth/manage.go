@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"bulkhead/services/auth/access"
-	"bulkhead/services/auth/account"
 	"bulkhead/services/auth/api"
 	"bulkhead/services/auth/audit"
 	"bulkhead/services/auth/totp"
@@ -19,7 +18,7 @@ import (
 
 // What users do about themselves.
 
-func (s *server) me(r *request) (account.User, error) { return s.users.User(r.caller.Name) }
+func (s *server) me(r *request) (access.User, error) { return s.users.User(r.caller.Name) }
 
 func (s *server) newCode(r *request, site api.Site) (api.Code, error) {
 	var secret totp.Secret
@@ -52,7 +51,7 @@ func (s *server) removePasskey(r *request) (api.None, error) {
 	return s.done(r, "passkey removed", r.PathValue("id"), s.users.RemovePasskey(r.caller.Name, r.PathValue("id"), r.secret))
 }
 
-func (s *server) mySessions(r *request) ([]account.Session, error) {
+func (s *server) mySessions(r *request) ([]access.Session, error) {
 	return s.users.Sessions(r.caller.Name), nil
 }
 
@@ -62,7 +61,7 @@ func (s *server) endMySession(r *request) (api.None, error) {
 
 // What admins do about all of them.
 
-func (s *server) listUsers(*request) ([]account.User, error) { return s.users.Users(), nil }
+func (s *server) listUsers(*request) ([]access.User, error) { return s.users.Users(), nil }
 
 func (s *server) addUser(r *request, in api.NewUser) (api.Invitation, error) {
 	if _, err := s.done(r, "user added", in.Name, s.users.Add(in.Name, in.Role)); err != nil {
@@ -99,7 +98,7 @@ func (s *server) removeUser(r *request) (api.None, error) {
 	return api.None{}, err
 }
 
-func (s *server) listSessions(*request) ([]account.Session, error) { return s.users.Sessions(""), nil }
+func (s *server) listSessions(*request) ([]access.Session, error) { return s.users.Sessions(""), nil }
 
 func (s *server) endSession(r *request) (api.None, error) {
 	return s.done(r, "session ended", r.PathValue("id"), s.users.End("", r.PathValue("id")))

@@ -15,27 +15,38 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 	update "bulkhead/services/update/api"
 )
 
 // connect returns the daemons behind their sockets.
 func connect(run, gokrazy string) daemons {
 	return daemons{
-		network:    api.NewClient(filepath.Join(run, api.SocketFile)),
-		updates:    update.NewClient(filepath.Join(run, update.SocketFile)),
-		web:        webuid{newClient("webuid", filepath.Join(run, svcconf.Webuid.Name, "control.sock"))},
+		network: api.NewClient(filepath.Join(run, api.SocketFile)),
+		updates: update.NewClient(filepath.Join(run, update.SocketFile)),
+		web: doors{
+			webuid: newClient("webuid", filepath.Join(run, svcconf.Webuid.Name, "control.sock")),
+			authd:  newClient("authd", filepath.Join(run, auth.SocketFile)),
+		},
 		supervisor: supervised{newClient("gokrazy", gokrazy)},
 	}
 }
 
-type webuid struct{ client }
+// doors is who may come in, and where.
+type doors struct{ webuid, authd client }
 
-func (w webuid) Claim(ctx context.Context) (s access.State, err error) {
-	return s, w.call(ctx, http.MethodGet, "/v1/claim", &s)
+func (d doors) Claim(ctx context.Context) (s access.State, err error) {
+	if err := d.webuid.call(ctx, http.MethodGet, "/v1/identity", &s.Identity); err != nil {
+		return s, err
+	}
+	var o auth.Ownership
+	err = d.authd.call(ctx, http.MethodGet, "/v1/claim", &o)
+	s.Claimed, s.Code = o.Claimed, o.Code
+	return s, err
 }
 
-func (w webuid) NewCode(ctx context.Context) error {
-	return w.call(ctx, http.MethodPost, "/v1/claim", nil)
+func (d doors) NewCode(ctx context.Context) error {
+	return d.authd.call(ctx, http.MethodPost, "/v1/claim/code", nil)
 }
 
 type supervised struct{ client }

@@ -39,7 +39,7 @@ func unclaimed() console.Answers {
 		Zones: []api.Zone{{Name: "management", Port: "enp1s0", Link: "enp1s0", Subnet: netip.MustParsePrefix("192.168.77.0/24"),
 			Gateway: netip.MustParseAddr("192.168.77.1"), Admin: true, DHCP: true}},
 		Systems: &update.Status{Slot: "a", Version: "2026.11.27-abcdef0", Other: update.Other{State: "disabled"}},
-		Claim:   &access.State{Code: "4X7M-09QT-ZK3A-B1CD", Fingerprint: fingerprint, Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
+		Claim:   &access.State{Code: "4X7M-09QT-ZK3A-B1CD", Identity: access.Identity{Fingerprint: fingerprint, Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}}},
 	}
 }
 
@@ -65,7 +65,7 @@ func running() console.Answers {
 		},
 		Systems: &update.Status{Slot: "a", Version: "2026.11.27-abcdef0", Other: update.Other{Version: "2026.10.02-1234567", State: "good"},
 			Last: &update.Outcome{Outcome: update.Kept, Version: "2026.11.27-abcdef0", Time: now.Add(-time.Hour)}},
-		Claim: &access.State{Claimed: true, Fingerprint: fingerprint},
+		Claim: &access.State{Claimed: true, Identity: access.Identity{Fingerprint: fingerprint}},
 		Services: []console.Service{
 			{Path: "/user/consoled", StartTime: now.Add(-time.Hour)}, {Path: "/user/dhcpd", StartTime: now.Add(-time.Hour)},
 			{Path: "/user/dnsd", StartTime: now.Add(-3 * time.Minute)}, {Path: "/user/netcfgd", StartTime: now.Add(-time.Hour)},

@@ -37,6 +37,7 @@ var Services = []Service{
 	{svcconf.Dnsd.Name, "dns"},
 	{svcconf.Updated.Name, "update"},
 	{svcconf.Pushd.Name, "push"},
+	{svcconf.Authd.Name, "auth"},
 }
 
 // Dir returns the directory, below the run directory, in which each service has one for

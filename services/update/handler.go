@@ -3,6 +3,7 @@
 package update
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/strictjson"
+	"bulkhead/services/auth/access"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/sock"
 	"bulkhead/services/update/api"
 )
@@ -26,20 +29,21 @@ const idle = 30 * time.Second
 // handler serves the API, and gokrazy's update protocol below /gokrazy.
 func (u *updater) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/update", get(u.status))
-	mux.Handle("POST /v1/update", post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
-	mux.Handle("DELETE /v1/update", post(func(*http.Request, api.None) error { return u.forget() }))
-	mux.Handle("PUT /v1/update/kernel", u.upload(kernelPart))
-	mux.Handle("PUT /v1/update/root", u.upload(rootPart))
-	mux.Handle("POST /v1/update/commit", post(func(r *http.Request, _ api.None) error { return u.thenRestart(u.commit(r.Context())) }))
-	mux.Handle("GET /v1/keys", get(u.keys))
-	mux.Handle("POST /v1/keys", post(func(_ *http.Request, in api.AddKey) error { return u.addKey(in) }))
-	mux.Handle("DELETE /v1/keys/{id}", post(func(r *http.Request, in api.RemoveKey) error { return u.removeKey(r.PathValue("id"), in) }))
+	handle := func(pattern string, need access.Scope, h http.Handler) { mux.Handle(pattern, u.need(need, h)) }
+	handle("GET /v1/update", access.Update, get(u.status))
+	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
+	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
+	handle("PUT /v1/update/kernel", access.Update, u.upload(kernelPart))
+	handle("PUT /v1/update/root", access.Update, u.upload(rootPart))
+	handle("POST /v1/update/commit", access.Update, post(func(r *http.Request, _ api.None) error { return u.thenRestart(u.commit(r.Context())) }))
+	handle("GET /v1/keys", access.Admin, get(u.keys))
+	handle("POST /v1/keys", access.Admin, post(func(_ *http.Request, in api.AddKey) error { return u.addKey(in) }))
+	handle("DELETE /v1/keys/{id}", access.Admin, post(func(r *http.Request, in api.RemoveKey) error { return u.removeKey(r.PathValue("id"), in) }))
 
 	// webuid passes on what is below update and keys.
 	password := post(func(_ *http.Request, in api.Password) error { return u.setPassword(in) })
-	mux.Handle("POST /v1/gokrazy-password", password)
-	mux.Handle("POST /v1/update/gokrazy-password", password)
+	handle("POST /v1/gokrazy-password", access.Update, password)
+	handle("POST /v1/update/gokrazy-password", access.Update, password)
 
 	// These undo what is promised to those who hold a key, so they take somebody who
 	// stands before the box.
@@ -56,11 +60,27 @@ func (u *updater) handler() http.Handler {
 	return mux
 }
 
-// author is who asks, as webuid says.
+type authorKey struct{}
+
+// author is who asks; "" for root on the box.
 func author(r *http.Request) string {
-	const longest = 100
-	a := r.Header.Get(api.AuthorHeader)
-	return a[:min(len(a), longest)]
+	name, _ := r.Context().Value(authorKey{}).(string)
+	return name
+}
+
+// need lets in who has a token or a session with the scope, and root.
+func (u *updater) need(scope access.Scope, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, ok, err := auth.Admit(r, u.guard, scope)
+		switch {
+		case err != nil:
+			answer(w, nil, refuse(auth.StatusOf(err), "%s", err))
+			return
+		case ok:
+			r = r.WithContext(context.WithValue(r.Context(), authorKey{}, who.Name))
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func (u *updater) thenRestart(err error) error {

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/svcconf"
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/metrics"
 	"bulkhead/services/run"
 	"bulkhead/services/sock"
@@ -68,6 +69,7 @@ type updater struct {
 	look  looker
 	dirs  run.Dirs
 	store *store
+	guard auth.Guard // nil: nobody but root
 
 	trialTime time.Duration
 	lookAgain time.Duration
@@ -93,6 +95,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs, trial time.Dura
 		return err
 	}
 	u := newUpdater(log, box, gate.NewAsker(dirs), dirs)
+	u.guard = auth.NewClient(filepath.Join(dirs.Run, auth.SocketFile))
 	u.trialTime = trial
 	return u.serve(ctx)
 }

@@ -20,12 +20,17 @@ type ClaimAnswer struct {
 	KeyError string `json:"keyError,omitempty"` // why the key is not trusted; the claim holds
 }
 
-// State is what the console is told: /v1/claim on the control socket.
-type State struct {
-	Claimed     bool         `json:"claimed"`
-	Code        string       `json:"code"` // "" on a box that has an owner, unless one was asked for
+// Identity is how the box is known: /v1/identity on webuid's control socket.
+type Identity struct {
 	Fingerprint Fingerprint  `json:"fingerprint"`
 	Addresses   []netip.Addr `json:"addresses"`
+}
+
+// State is what the console shows of who may come in.
+type State struct {
+	Claimed bool   `json:"claimed"`
+	Code    string `json:"code"` // "" on a box that has an owner, unless one was asked for
+	Identity
 }
 
 // TokenRequest asks for another token: POST /api/v1/tokens.

@@ -26,6 +26,8 @@ import (
 	"bulkhead/services/auth/password"
 	"bulkhead/services/auth/totp"
 	"bulkhead/services/file"
+
+	"bulkhead/services/auth/access"
 )
 
 // File is the name of the file with the users, in the service's state directory.
@@ -51,30 +53,12 @@ var (
 	ErrDenied  = errors.New("user, password or code is wrong")
 )
 
-// User is somebody who may come in, as the others see them.
-type User struct {
-	Name     string    `json:"name"`
-	Role     Role      `json:"role"`
-	Created  time.Time `json:"created"`
-	LastSeen time.Time `json:"lastSeen,omitzero"` // logged in, to the hour
-	Password bool      `json:"password"`          // can log in by password and code
-	Passkeys []Passkey `json:"passkeys"`
-}
-
-// Passkey is a key that a device of the user keeps.
-type Passkey struct {
-	ID    string    `json:"id"` // to remove it by
-	Name  string    `json:"name"`
-	Added time.Time `json:"added"`
-	Used  time.Time `json:"used,omitzero"` // to the hour
-}
-
 // kept is a user on disk.
 type kept struct {
-	Name     string    `json:"name"`
-	Role     Role      `json:"role"`
-	Created  time.Time `json:"created"`
-	LastSeen time.Time `json:"lastSeen,omitzero"`
+	Name     string      `json:"name"`
+	Role     access.Role `json:"role"`
+	Created  time.Time   `json:"created"`
+	LastSeen time.Time   `json:"lastSeen,omitzero"`
 
 	Handle   []byte    `json:"handle"`             // random: what a passkey knows of its user
 	Password string    `json:"password,omitempty"` // hash; "": none
@@ -96,10 +80,10 @@ type keptKey struct {
 // handleSize is the size of a user handle in bytes, WebAuthn section 14.6.1.
 const handleSize = 64
 
-func (k *kept) user() User {
-	u := User{Name: k.Name, Role: k.Role, Created: k.Created, LastSeen: k.LastSeen, Password: k.Password != "", Passkeys: []Passkey{}}
+func (k *kept) user() access.User {
+	u := access.User{Name: k.Name, Role: k.Role, Created: k.Created, LastSeen: k.LastSeen, Password: k.Password != "", Passkeys: []access.Passkey{}}
 	for _, p := range k.Passkeys {
-		u.Passkeys = append(u.Passkeys, Passkey{ID: keyID(p.Credential.ID), Name: p.Name, Added: p.Added, Used: p.Used})
+		u.Passkeys = append(u.Passkeys, access.Passkey{ID: keyID(p.Credential.ID), Name: p.Name, Added: p.Added, Used: p.Used})
 	}
 	return u
 }
@@ -109,7 +93,7 @@ func (k *kept) canLogin() bool { return k.Password != "" || len(k.Passkeys) > 0 
 
 // check reports what is wrong with a user on disk.
 func (k *kept) check() error {
-	if err := errors.Join(checkName(k.Name), k.Role.check()); err != nil {
+	if err := errors.Join(checkName(k.Name), k.Role.Check()); err != nil {
 		return err
 	}
 	switch {
@@ -242,7 +226,7 @@ func (s *Store) change(name string, f func(*kept) error) error {
 // admins counts the admins who can log in.
 func admins(users []kept) (n int) {
 	for _, k := range users {
-		if k.Role == Admin && k.canLogin() {
+		if k.Role == access.Administrator && k.canLogin() {
 			n++
 		}
 	}
@@ -250,25 +234,25 @@ func admins(users []kept) (n int) {
 }
 
 // Users returns the users, by name.
-func (s *Store) Users() []User {
+func (s *Store) Users() []access.User {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]User, 0, len(s.users))
+	list := make([]access.User, 0, len(s.users))
 	for i := range s.users {
 		list = append(list, s.users[i].user())
 	}
-	slices.SortFunc(list, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b access.User) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
 // User returns one of them. The error is [ErrUnknown].
-func (s *Store) User(name string) (User, error) {
+func (s *Store) User(name string) (access.User, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.find(name); k != nil {
 		return k.user(), nil
 	}
-	return User{}, ErrUnknown
+	return access.User{}, ErrUnknown
 }
 
 // Owned reports whether some admin can log in.
@@ -280,10 +264,10 @@ func (s *Store) Owned() bool {
 
 // Add makes a user who cannot log in yet. The error wraps [ErrInvalid], [ErrTaken] or
 // [ErrFull] if that is what stands against it.
-func (s *Store) Add(name string, role Role) error {
+func (s *Store) Add(name string, role access.Role) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := errors.Join(checkName(name), role.check()); err != nil {
+	if err := errors.Join(checkName(name), role.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	switch {
@@ -304,10 +288,10 @@ func (s *Store) Add(name string, role Role) error {
 
 // SetRole changes what a user may do, from the next request on. The error wraps
 // [ErrInvalid], [ErrUnknown] or [ErrLast] if that is what stands against it.
-func (s *Store) SetRole(name string, role Role) error {
+func (s *Store) SetRole(name string, role access.Role) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := role.check(); err != nil {
+	if err := role.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return s.change(name, func(k *kept) error {

@@ -13,6 +13,8 @@ import (
 
 	"bulkhead/services/auth/account"
 	"bulkhead/services/auth/totp"
+
+	"bulkhead/services/auth/access"
 )
 
 const pass = "four green kettles sing"
@@ -20,7 +22,7 @@ const pass = "four green kettles sing"
 var (
 	shared = totp.Secret([]byte("12345678901234567890"))
 	home   = netip.MustParseAddr("192.168.10.20")
-	site   = account.Site{Host: "gw.home.arpa", Origin: "https://gw.home.arpa", Box: "gw"}
+	site   = access.Site{Host: "gw.home.arpa", Origin: "https://gw.home.arpa", Box: "gw"}
 )
 
 func open(t *testing.T, dir string) *account.Store {
@@ -33,7 +35,7 @@ func alex(t *testing.T) (*account.Store, string) {
 	t.Helper()
 	dir := t.TempDir()
 	s := open(t, dir)
-	if err := s.Add("alex", account.Admin); err != nil {
+	if err := s.Add("alex", access.Administrator); err != nil {
 		t.Fatal(err)
 	}
 	if s.Owned() {
@@ -62,7 +64,7 @@ func TestLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		session, user, err := s.Check(secret)
-		if err != nil || user.Role != account.Admin || session.Agent != "Firefox" || session.From != home {
+		if err != nil || user.Role != access.Administrator || session.Agent != "Firefox" || session.From != home {
 			t.Errorf("got %+v of %+v, %v", session, user, err)
 		}
 		for name, try := range map[string][3]string{
@@ -198,17 +200,17 @@ func TestSessionsEnd(t *testing.T) {
 		over("nonsense", "bulkhead_session_", true)
 		over("nothing", "", true)
 
-		if err := s.Add("kim", account.Viewer); err != nil {
+		if err := s.Add("kim", access.Viewer); err != nil {
 			t.Fatal(err)
 		}
 		k, err := s.Begin("kim", "claim", home, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.SetRole("kim", account.Operator); err != nil {
+		if err := s.SetRole("kim", access.Operator); err != nil {
 			t.Fatal(err)
 		}
-		if _, u, _ := s.Check(k); u.Role != account.Operator {
+		if _, u, _ := s.Check(k); u.Role != access.Operator {
 			t.Errorf("the role of a session is %q", u.Role)
 		}
 		if err := s.Remove("kim"); err != nil {
@@ -228,10 +230,10 @@ func TestSessionsEnd(t *testing.T) {
 
 func TestLastAdminStays(t *testing.T) {
 	s, _ := alex(t)
-	if err := s.Add("kim", account.Admin); err != nil { // who cannot log in yet
+	if err := s.Add("kim", access.Administrator); err != nil { // who cannot log in yet
 		t.Fatal(err)
 	}
-	for what, err := range map[string]error{"removed": s.Remove("alex"), "demoted": s.SetRole("alex", account.Viewer)} {
+	for what, err := range map[string]error{"removed": s.Remove("alex"), "demoted": s.SetRole("alex", access.Viewer)} {
 		if !errors.Is(err, account.ErrLast) {
 			t.Errorf("the last admin is %s: %v", what, err)
 		}
@@ -240,7 +242,7 @@ func TestLastAdminStays(t *testing.T) {
 		t.Errorf("the last way in is removed: %v", err)
 	}
 	for name, want := range map[string]error{"": account.ErrInvalid, "Alex": account.ErrInvalid, "a b": account.ErrInvalid, "alex": account.ErrTaken, "<script>": account.ErrInvalid} {
-		if err := s.Add(name, account.Viewer); !errors.Is(err, want) {
+		if err := s.Add(name, access.Viewer); !errors.Is(err, want) {
 			t.Errorf("user %q: %v", name, err)
 		}
 	}
@@ -257,7 +259,7 @@ func TestPasskey(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := key.create(options)
-	if err := s.AddPasskey("alex", "laptop", account.Site{Host: site.Host, Origin: "https://evil.example", Box: "gw"}, made); err == nil {
+	if err := s.AddPasskey("alex", "laptop", access.Site{Host: site.Host, Origin: "https://evil.example", Box: "gw"}, made); err == nil {
 		t.Error("a passkey for another site is kept")
 	}
 	if options, err = s.BeginPasskey("alex", site); err != nil {
@@ -327,7 +329,7 @@ func TestPasskey(t *testing.T) {
 
 func TestDamagedFile(t *testing.T) {
 	s, dir := alex(t)
-	if err := s.Add("kim", account.Viewer); err != nil {
+	if err := s.Add("kim", access.Viewer); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, account.File)
@@ -369,7 +371,7 @@ func FuzzUsersFile(f *testing.F) {
 
 func FuzzPasskeyAnswers(f *testing.F) {
 	s := account.Open(f.TempDir(), slog.New(slog.DiscardHandler), time.Now)
-	if err := s.Add("alex", account.Admin); err != nil {
+	if err := s.Add("alex", access.Administrator); err != nil {
 		f.Fatal(err)
 	}
 	f.Add([]byte(`{"id":"AA","rawId":"AA","type":"public-key","response":{"clientDataJSON":"e30","attestationObject":"oA"}}`))

@@ -12,17 +12,12 @@ import (
 
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
+
+	"bulkhead/services/auth/access"
 )
 
-// Site is where a passkey is good for: the host name that browsers know the box by. An
-// address is none (WebAuthn section 5.1.2: a relying party's ID is a domain).
-type Site struct {
-	Host   string // gw.home.arpa
-	Origin string // https://gw.home.arpa
-	Box    string // how the box is called, for people
-}
-
-func (s Site) relyingParty() (*webauthn.WebAuthn, error) {
+// relyingParty is the site as the library wants to see it.
+func relyingParty(s access.Site) (*webauthn.WebAuthn, error) {
 	return webauthn.New(&webauthn.Config{
 		RPID: s.Host, RPDisplayName: s.Box, RPOrigins: []string{s.Origin},
 		AuthenticatorSelection: protocol.AuthenticatorSelection{
@@ -92,8 +87,8 @@ func (h holder) WebAuthnCredentials() []webauthn.Credential {
 }
 
 // BeginPasskey returns what the browser of a user is asked to make a passkey with.
-func (s *Store) BeginPasskey(name string, site Site) (*protocol.CredentialCreation, error) {
-	rp, err := site.relyingParty()
+func (s *Store) BeginPasskey(name string, site access.Site) (*protocol.CredentialCreation, error) {
+	rp, err := relyingParty(site)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -120,8 +115,8 @@ func (s *Store) BeginPasskey(name string, site Site) (*protocol.CredentialCreati
 
 // AddPasskey keeps the passkey that a browser made. Label is what the user calls it. The
 // error wraps [ErrUnknown], [ErrInvalid] or [ErrDenied] if that is what stands against it.
-func (s *Store) AddPasskey(name, label string, site Site, answer []byte) error {
-	rp, err := site.relyingParty()
+func (s *Store) AddPasskey(name, label string, site access.Site, answer []byte) error {
+	rp, err := relyingParty(site)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -163,8 +158,8 @@ func (s *Store) AddPasskey(name, label string, site Site, answer []byte) error {
 }
 
 // BeginLogin returns what a browser is asked to log in with: any passkey for the site.
-func (s *Store) BeginLogin(site Site) (*protocol.CredentialAssertion, error) {
-	rp, err := site.relyingParty()
+func (s *Store) BeginLogin(site access.Site) (*protocol.CredentialAssertion, error) {
+	rp, err := relyingParty(site)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -180,9 +175,9 @@ func (s *Store) BeginLogin(site Site) (*protocol.CredentialAssertion, error) {
 
 // FinishLogin begins a session of the user whose passkey answered. The error is as
 // [Store.Login]'s, or wraps [ErrInvalid] for an answer that makes no sense.
-func (s *Store) FinishLogin(site Site, answer []byte, from netip.Addr, agent string) (secret, name string, err error) {
+func (s *Store) FinishLogin(site access.Site, answer []byte, from netip.Addr, agent string) (secret, name string, err error) {
 	from = from.Unmap()
-	rp, err := site.relyingParty()
+	rp, err := relyingParty(site)
 	if err != nil {
 		return "", "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

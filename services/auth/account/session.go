@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"bulkhead/services/auth/access"
 )
 
 // Bounds on sessions.
@@ -26,19 +28,8 @@ const (
 // ErrNoSession says that a session is over, or never was.
 var ErrNoSession = errors.New("the session is over: log in again")
 
-// Session is a browser that somebody is logged in with.
-type Session struct {
-	ID      string     `json:"id"` // to end it by
-	User    string     `json:"user"`
-	How     string     `json:"how"` // password, passkey or claim
-	From    netip.Addr `json:"from"`
-	Agent   string     `json:"agent,omitempty"` // what the browser says that it is
-	Created time.Time  `json:"created"`
-	Used    time.Time  `json:"used"` // last
-}
-
 type session struct {
-	Session
+	access.Session
 	user string
 	hash [sha256.Size]byte
 	// By a clock that nobody sets.
@@ -73,7 +64,7 @@ func (s *Store) begin(name, how string, from netip.Addr, agent string) string {
 	}
 	x := &session{user: name, hash: sha256.Sum256([]byte(secret)), born: now, last: now}
 	wall := now.UTC().Truncate(time.Second)
-	x.Session = Session{ID: hex.EncodeToString(x.hash[:8]), User: name, How: how, From: from.Unmap(), Agent: printable(agent), Created: wall, Used: wall}
+	x.Session = access.Session{ID: hex.EncodeToString(x.hash[:8]), User: name, How: how, From: from.Unmap(), Agent: printable(agent), Created: wall, Used: wall}
 	s.sessions = append(s.sessions, x)
 	return secret
 }
@@ -128,7 +119,7 @@ func (s *Store) endOthers(name, keep string) {
 
 // Check returns the session and the user that a secret is for, and notes that it was
 // used. The error is [ErrNoSession].
-func (s *Store) Check(secret string) (Session, User, error) {
+func (s *Store) Check(secret string) (access.Session, access.User, error) {
 	hash := sha256.Sum256([]byte(secret))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,11 +132,11 @@ func (s *Store) Check(secret string) (Session, User, error) {
 		}
 	}
 	if found == nil {
-		return Session{}, User{}, ErrNoSession
+		return access.Session{}, access.User{}, ErrNoSession
 	}
 	k := s.find(found.user)
 	if k == nil {
-		return Session{}, User{}, ErrNoSession
+		return access.Session{}, access.User{}, ErrNoSession
 	}
 	found.last, found.Used = now, now.UTC().Truncate(time.Second)
 	return found.Session, k.user(), nil
@@ -155,17 +146,17 @@ func (s *Store) Check(secret string) (Session, User, error) {
 func IsSession(secret string) bool { return strings.HasPrefix(secret, secretPrefix) }
 
 // Sessions returns the sessions of a user, or of all for "", the last used first.
-func (s *Store) Sessions(name string) []Session {
+func (s *Store) Sessions(name string) []access.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(s.now())
-	list := []Session{}
+	list := []access.Session{}
 	for _, x := range s.sessions {
 		if name == "" || x.user == name {
 			list = append(list, x.Session)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Session) int { return b.Used.Compare(a.Used) })
+	slices.SortStableFunc(list, func(a, b access.Session) int { return b.Used.Compare(a.Used) })
 	return list
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"bulkhead/services/auth/access"
-	"bulkhead/services/auth/account"
 	"bulkhead/services/auth/audit"
 )
 
@@ -31,7 +30,7 @@ type Caller struct {
 	Kind    Kind           `json:"kind"`
 	Name    string         `json:"name"` // of the token, or of the user
 	Scopes  []access.Scope `json:"scopes"`
-	Role    account.Role   `json:"role,omitempty"`    // of a user
+	Role    access.Role    `json:"role,omitempty"`    // of a user
 	Session string         `json:"session,omitempty"` // ID of the session
 	Expires time.Time      `json:"expires,omitzero"`  // of a token
 }
@@ -59,7 +58,7 @@ type Session struct {
 }
 
 // Site is where browsers know the box, for passkeys.
-type Site = account.Site
+type Site = access.Site
 
 // Options are what a browser's navigator.credentials is called with.
 type Options struct {
@@ -88,13 +87,13 @@ type NewPassword struct {
 
 // NewUser makes a user, who comes in by the invitation that is the answer.
 type NewUser struct {
-	Name string       `json:"name"`
-	Role account.Role `json:"role"`
+	Name string      `json:"name"`
+	Role access.Role `json:"role"`
 }
 
 // NewRole changes what a user may do.
 type NewRole struct {
-	Role account.Role `json:"role"`
+	Role access.Role `json:"role"`
 }
 
 // Invitation lets a user in once, to make a passkey or to set a password.
@@ -129,6 +128,11 @@ type Claimed struct {
 type Ownership struct {
 	Claimed bool   `json:"claimed"`
 	Code    string `json:"code,omitempty"`
+}
+
+// Owner says whether the box has one, which anybody may know.
+type Owner struct {
+	Claimed bool `json:"claimed"`
 }
 
 // Audit is the newest entries.

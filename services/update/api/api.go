@@ -12,10 +12,6 @@ import (
 // SocketFile is the socket's name in the run directory.
 const SocketFile = "updated.sock"
 
-// AuthorHeader tells who asks, in the words of whoever let them in. Only webuid may
-// say so.
-const AuthorHeader = "Bulkhead-Author"
-
 // Status is how the box's two systems are.
 type Status struct {
 	Arch    string    `json:"arch"`

@@ -31,7 +31,12 @@ type Caller interface {
 type Client struct{ Caller }
 
 // NewClient returns a client of the socket at path. It connects when used.
-func NewClient(path string) *Client { return &Client{local{socketClient(path)}} }
+func NewClient(path string) *Client { return &Client{local{http: socketClient(path)}} }
+
+// NewClientAs returns a client that asks on behalf of who has a token or a session.
+func NewClientAs(path, secret string) *Client {
+	return &Client{local{http: socketClient(path), secret: secret}}
+}
 
 // expectTime is how long an upload waits for the word that it is welcome.
 const expectTime = 10 * time.Second
@@ -104,7 +109,10 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 }
 
 // local is the Caller of a socket.
-type local struct{ http *http.Client }
+type local struct {
+	http   *http.Client
+	secret string // "": root, on the box
+}
 
 func (l local) Call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
@@ -150,6 +158,9 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 func (l local) do(req *http.Request, out any) error {
+	if l.secret != "" {
+		req.Header.Set("Authorization", "Bearer "+l.secret)
+	}
 	resp, err := l.http.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {

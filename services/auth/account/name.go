@@ -6,28 +6,6 @@ import (
 	"strings"
 )
 
-// Role is what a user may do.
-type Role string
-
-// The roles, each with all that the one before it may.
-const (
-	Viewer   Role = "viewer"   // sees everything but secrets
-	Operator Role = "operator" // isolates devices, frees leases, looks into what goes wrong
-	Admin    Role = "admin"    // changes the configuration, the box, and who may come in
-)
-
-var roles = []Role{Viewer, Operator, Admin}
-
-// Check reports what is wrong with a role.
-func (r Role) check() error {
-	for _, known := range roles {
-		if r == known {
-			return nil
-		}
-	}
-	return fmt.Errorf("there is no role %.20q: there are viewer, operator and admin", r)
-}
-
 // maxName bounds the name of a user, in bytes.
 const maxName = 32
 
