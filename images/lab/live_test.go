@@ -235,6 +235,54 @@ func TestRevokedRuleEndsItsConnections(t *testing.T) {
 	}
 }
 
+// TestIsolatedMachineKeepsItsLease isolates the TV under an open connection, by its name.
+// It gets a lease from the real dhcpd as ever, and nothing else: not even a name.
+func TestIsolatedMachineKeepsItsLease(t *testing.T) {
+	b := setUp(t)
+	tv, nextcloud := b.Client("tv"), b.Client("nextcloud")
+	listen(t, nextcloud.Host, 8096, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	film, err := dial(tv.Host, "tcp4", nextcloud.Addr, 8096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer film.Close()
+	echo(t, film, "before")
+	if _, err := b.API.Isolate(b.ctx, api.Isolate{Machine: "tv", Author: "kim", Why: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	free := sync.OnceFunc(func() {
+		if _, err := b.API.Release(b.ctx, api.Release{Machine: "tv"}); err != nil {
+			t.Error(err)
+		}
+	})
+	defer free()
+	if out, err := tv.Output("udhcpc", "-i", "eth0", "-q", "-n", "-t", "10", "-T", "1", "-s", "/bin/true"); err != nil {
+		t.Errorf("no lease: %v\n%s", err, out)
+	}
+	for _, to := range []netip.AddrPort{netip.AddrPortFrom(tv.Zone.Gateway, 53), netip.AddrPortFrom(nextcloud.Addr, 8096)} {
+		if c, err := dial(tv.Host, "tcp4", to.Addr(), to.Port()); err == nil {
+			c.Close()
+			t.Errorf("%s was reached", to)
+		}
+	}
+	fmt.Fprintln(film, "after")
+	_ = film.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // it has had its time
+	if n, err := film.Read(make([]byte, 10)); n > 0 {
+		t.Errorf("the open connection still works: %d bytes, %v", n, err)
+	}
+	why, err := b.API.Why(b.ctx, "tv", "nextcloud", "tcp/8096")
+	if err != nil || why.Verdicts[0].Reason != policy.Isolated {
+		t.Errorf("why says %v, %v", why, err)
+	}
+	free()
+	again, err := dial(tv.Host, "tcp4", nextcloud.Addr, 8096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	echo(t, again, "free")
+}
+
 func echo(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(patience))
