@@ -86,9 +86,10 @@ soak: build ## kill -9 of each of five daemons under load, 50 times; 200 random 
 		$(suite) -name soak-changes -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestChangesProve' ./images/lab $(if $(SEED),-seed $(SEED))
 
 .PHONY: soak-vm
-soak-vm: ## cut a virtual box's power 30 times during updates, and 20 times while it promises leases and changes
+soak-vm: ## cut a virtual box's power 30 times during updates, 20 times while it promises leases and changes, 20 times during a change
 	BULKHEAD_NEED_VM=1 BULKHEAD_KILLS=30 $(suite) -name soak-vm-updates -noskip -- -count=1 -timeout 2h $(if $(SUDO),-exec "$(SUDO)") -run '^TestPowerIsCutDuringUpdates$$' ./images/lab/updates
 	BULKHEAD_NEED_VM=1 BULKHEAD_KILLS=20 $(suite) -name soak-vm-promises -noskip -- -count=1 -timeout 1h $(if $(SUDO),-exec "$(SUDO)") -run '^TestNothingAcknowledgedIsLost$$' ./images/lab/updates
+	BULKHEAD_NEED_VM=1 BULKHEAD_KILLS=20 $(suite) -name soak-vm-changes -noskip -- -count=1 -timeout 1h $(if $(SUDO),-exec "$(SUDO)") -run '^TestPowerIsCutDuringAChange$$' ./images/lab/vm $(if $(SEED),-seed $(SEED))
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s each)

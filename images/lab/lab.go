@@ -70,7 +70,7 @@ func Start(ctx context.Context, w *World, o Options) (_ *Lab, err error) {
 		return nil, err
 	}
 	l := &Lab{World: w}
-	if err := l.parse(api.File{Name: o.File, Data: data}); err != nil {
+	if err := l.Adopt(api.File{Name: o.File, Data: data}); err != nil {
 		return nil, err
 	}
 	l.Daemons = make(map[string]*Daemon)
@@ -105,7 +105,8 @@ func (l *Lab) live(ctx context.Context) context.Context {
 	return inner
 }
 
-func (l *Lab) parse(f api.File) error {
+// Adopt makes a configuration the lab's: the one that the box has in force.
+func (l *Lab) Adopt(f api.File) error {
 	cfg, problems := conf.Parse(f.Name, f.Data, time.Now())
 	if cfg == nil {
 		return problems.Err()
@@ -242,7 +243,7 @@ func (l *Lab) Apply(ctx context.Context, f api.File, why string) error {
 		_, err := api.Keep(ctx, l.API, api.Change{File: f, Author: "lab", Why: why})
 		switch {
 		case err == nil:
-			return l.parse(f)
+			return l.Adopt(f)
 		case !errors.Is(err, api.ErrUnreachable):
 			return fmt.Errorf("apply %s: %w", f.Name, err)
 		}

@@ -39,7 +39,7 @@ func StartVM(ctx context.Context, w *World, o VMOptions) (_ *Lab, err error) {
 		return nil, err
 	}
 	l := &Lab{World: w}
-	if err := l.parse(api.File{Name: o.File, Data: data}); err != nil {
+	if err := l.Adopt(api.File{Name: o.File, Data: data}); err != nil {
 		return nil, err
 	}
 	l.Tagged, l.Clients = true, population(l.Config)
