@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"time"
@@ -252,50 +253,66 @@ func (p *Prober) Settle(ctx context.Context) error {
 	return p.fence(ctx)
 }
 
-// fence returns when everything that was on its way anywhere has arrived.
+// post is a packet of a fence: where it goes by what wire, and what became of it.
+type post struct {
+	host *Host
+	wire *wire
+	to   netip.Addr
+	*flight
+}
+
+// fence returns when everything that was on its way anywhere has arrived. A packet of its
+// own may get lost, too, and is sent again then: what was before it was before both.
 func (p *Prober) fence(ctx context.Context) error {
-	type post struct {
-		host   *Host
-		flight *flight
-	}
-	var posts []post
 	for cpu := range runtime.NumCPU() {
-		err := onThread(nil, func() error {
-			var set unix.CPUSet
-			set.Set(cpu)
-			if err := unix.SchedSetaffinity(0, &set); err != nil {
-				return fmt.Errorf("pin to CPU %d: %w", cpu, err)
+		// The internet's router passes the first one on.
+		posts := []*post{{host: p.lab.Far, wire: p.wires[p.lab.Internet], to: farAddr}}
+		for h, w := range p.wires {
+			posts = append(posts, &post{host: h, wire: w, to: nowhere})
+		}
+		for try := 0; len(posts) > 0; try++ {
+			if try > maxTries {
+				return fmt.Errorf("fence: %d packets sent by CPU %d got lost, first the one to %s", len(posts), cpu, posts[0].host.Name)
 			}
-			pass := func(h *Host, w *wire, to netip.Addr) error {
-				t, f := p.launch(probe.UDP, 0, true)
-				posts = append(posts, post{h, f})
-				pkt := probe.Packet{Src: p.lab.OutsideAddr(), Dst: to, Proto: probe.UDP, SrcPort: 9, DstPort: 9, Token: t}
-				out := p.links[p.lab.Link(w.party)]
-				return out.Send(out.MAC, w.MAC, pkt.Bytes())
-			}
-			for h, w := range p.wires {
-				if err := pass(h, w, nowhere); err != nil {
-					return err
-				}
-			}
-			// The internet's router passes this one on.
-			if err := pass(p.lab.Far, p.wires[p.lab.Internet], farAddr); err != nil {
+			if err := p.sendFrom(cpu, posts); err != nil {
 				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			waiting, cancel := context.WithTimeout(ctx, tryTime)
+			_ = p.await(waiting, func() bool { return !slices.ContainsFunc(posts, (*post).missing) })
+			cancel()
+			if ctx.Err() != nil {
+				return fmt.Errorf("fence: %w", ctx.Err())
+			}
+			p.mu.Lock()
+			posts = slices.DeleteFunc(posts, func(q *post) bool { return !q.missing() })
+			p.mu.Unlock()
 		}
-	}
-	err := p.await(ctx, func() bool {
-		return !slices.ContainsFunc(posts, func(q post) bool { return !q.flight.at[q.host.Name] })
-	})
-	if err != nil {
-		return fmt.Errorf("fence: %w", err)
 	}
 	// What is for the gateway itself crosses no fence: it is at its socket by now.
 	return p.local.Drain()
+}
+
+func (q *post) missing() bool { return !q.at[q.host.Name] }
+
+// sendFrom sends posts past the gateway's filter, by one of its CPUs.
+func (p *Prober) sendFrom(cpu int, posts []*post) error {
+	return onThread(nil, func() error {
+		var set unix.CPUSet
+		set.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("pin to CPU %d: %w", cpu, err)
+		}
+		for _, q := range posts {
+			var t probe.Token
+			t, q.flight = p.launch(probe.UDP, 0, true)
+			pkt := probe.Packet{Src: p.lab.OutsideAddr(), Dst: q.to, Proto: probe.UDP, SrcPort: 9, DstPort: 9, Token: t}
+			out := p.links[p.lab.Link(q.wire.party)]
+			if err := out.Send(out.MAC, q.wire.MAC, pkt.Bytes()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // ForgetConnections empties a host's table of connections.
@@ -347,8 +364,15 @@ func (p *Prober) introduce(ctx context.Context) error {
 		if len(missing) == 0 {
 			return nil
 		}
-		if _, _, err := conn.Receive(); err != nil {
-			return errors.Join(fmt.Errorf("the gateway never learnt the MAC addresses of %v", missing), ctx.Err())
+		// Who asks while the switch is still getting to know of a cable is not heard.
+		if err = conn.SetReadDeadline(time.Now().Add(tryTime / 10)); err == nil {
+			_, _, err = conn.Receive()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = p.introduceAgain()
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("the gateway never learnt the MAC addresses of %v: %w", missing, err), ctx.Err())
 		}
 	}
 }

@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func bare(t *testing.T, w *World) *Lab {
 func TestProberSeesWhatArrivesAndWhatDoesNot(t *testing.T) {
 	w := needInner(t)
 	l := bare(t, w)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	p, err := l.NewProber(ctx)
 	if err != nil {
@@ -129,5 +130,40 @@ func TestProberSeesWhatArrivesAndWhatDoesNot(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("with rules %q (-want +got):\n%s", tt.rules, diff)
 		}
+	}
+}
+
+// TestProberWaitsForTheSwitch has a cable that carries nothing at first, as all do for as
+// long as the kernel is too busy to notice them.
+func TestProberWaitsForTheSwitch(t *testing.T) {
+	l := bare(t, needInner(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ports, err := l.sw.Output("sh", "-c", "ls /sys/class/net/"+l.segment("red")+"/brif")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strings.Fields(ports)[0]
+	if err := l.sw.IP("link set dev " + port + " down"); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		p, err := l.NewProber(ctx)
+		if err == nil {
+			p.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("over a cable that carries nothing: %v", err)
+	case <-time.After(tryTime / 4): // it has asked, in vain
+	}
+	if err := l.sw.IP("link set dev " + port + " up"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
 	}
 }
