@@ -93,7 +93,11 @@ const talkMemory = 30 * 24 * time.Hour
 func (d *device) talk(r *record.Record) {
 	t := Talk{Peer: peer(r), Zone: r.Dst.Zone, Service: service(r.Proto, r.Dst.Port), App: r.App}
 	i := slices.IndexFunc(d.Talks, func(o Talk) bool { return o.Peer == t.Peer && o.Zone == t.Zone && o.Service == t.Service })
-	if i < 0 && len(d.Talks) == maxTalks {
+	most := maxTalks
+	if !d.Known {
+		most = maxNewTalk
+	}
+	if i < 0 && len(d.Talks) >= most {
 		least := slices.MinFunc(d.Talks, func(a, b Talk) int { return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), a.Last.Compare(b.Last)) })
 		i = slices.Index(d.Talks, least)
 		d.Talks[i] = t
@@ -118,8 +122,8 @@ func peer(r *record.Record) string {
 	return r.Dst.Who()
 }
 
-// maxText bounds what strangers say of themselves, in bytes: a DNS name is no longer.
-const maxText = 255
+// maxText bounds what strangers say of themselves, in bytes. Hardly any name is longer.
+const maxText = 100
 
 // printable makes a text of a stranger's one line of plain ASCII.
 func printable(s string) string {

@@ -23,7 +23,8 @@ const (
 	MaxDevices = 4096
 	maxAddrs   = 8 // of a device, each the latest ones
 	maxNames   = 4
-	maxTalks   = 16
+	maxTalks   = 16 // of a device in the configuration
+	maxNewTalk = 8  // of another: there may be as many of them as somebody likes
 )
 
 // Settling is how long after an inventory was begun devices are only taken down: those

@@ -406,6 +406,41 @@ func TestInventoryComesBackAsItWas(t *testing.T) {
 	wantTexts(t, w, `new-behaviour: "camera" reached tcp/23 of internet ("198.51.100.7") for the first time`)
 }
 
+// TestWorstInventoryCanBeReadAgain fills everything that strangers can fill.
+func TestWorstInventoryCanBeReadAgain(t *testing.T) {
+	v := house(t)
+	long := strings.Repeat("x", 255)
+	for n := range inventory.MaxDevices {
+		m := mac(0x10000 + n)
+		var list []record.Record
+		for i := range 10 {
+			c := svcconf.DHCPClient{Zone: "iot", MAC: m, Address: netip.AddrFrom4([4]byte{10, byte(i), byte(n >> 8), byte(n)}),
+				Hostname: fmt.Sprint(i, long), Options: long, Class: long, Seen: later}
+			v.Client(c)
+			r := allowed(later, fmt.Sprintf("%d.%d.1.1", 1+i, n%256), uint16(1000+i))
+			r.Src = record.Side{Zone: "iot", MAC: m}
+			r.Name, r.App = fmt.Sprint(i, long), "https"
+			list = append(list, r)
+		}
+		v.Records(later, list)
+	}
+	data, err := v.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > inventory.MaxFile {
+		t.Errorf("%d bytes are too many to be read again", len(data))
+	}
+	w, err := inventory.Decode(data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(w.Devices()), len(v.Devices()); got != want {
+		t.Errorf("%d of %d devices came back", got, want)
+	}
+	t.Logf("%d devices, %d bytes", len(v.Devices()), len(data))
+}
+
 // FuzzDecode holds that no file makes more than there may be.
 func FuzzDecode(f *testing.F) {
 	v := inventory.New(start, nil)
