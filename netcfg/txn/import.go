@@ -93,6 +93,12 @@ func unbroken(list []Sealed) (last Entry, err error) {
 	return last, nil
 }
 
+// Aside is how many changes [Store.Import] set aside.
+func (s *Store) Aside() (int, error) {
+	numbers, err := s.imported()
+	return len(numbers), err
+}
+
 // takeImport makes what was set aside the history, the oldest first, so that it has no
 // gaps whenever the power goes: what is left then is taken by the next start.
 func (s *Store) takeImport() error {
