@@ -48,8 +48,10 @@ var layers = map[string][]string{
 	"netcfg/secrets": {"services/file"},
 	// backup has the leases as they are published.
 	"netcfg/backup": {"netcfg/strictjson", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
-	// reconcile is the body of netcfgd: the one place where all of netcfg meets.
-	"netcfg/reconcile":  {"netcfg/...", "services/auth/api", "services/auth/access", "services/auth/audit", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics"},
+	// reconcile is the body of netcfgd: the one place where all of netcfg meets. It asks
+	// updated for the keys that go into a backup.
+	"netcfg/reconcile": {"netcfg/...", "services/auth/api", "services/auth/access", "services/auth/audit", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics",
+		"services/update/api", "services/update/manifest"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
 	"netcfg/textdiff":   {},

@@ -104,6 +104,10 @@ var endpoints = []endpoint{
 	{"POST recipients", access.Admin, netcfgd, "Have the secrets encrypted to another public key as well", api.NewRecipient{}, api.Recipient{}, []int{422}},
 	{"DELETE recipients/{id}", access.Admin, netcfgd, "Have the secrets encrypted to a public key no longer", nil, api.Done{}, []int{404}},
 
+	{"GET ports", access.Read, netcfgd, "The network ports that the box has", nil, []api.Port{}, nil},
+	{"POST backup", access.Admin, netcfgd, "Everything that makes the box the one that it is, for nobody but its owner's keys", api.NewBackup{}, api.Backup{}, []int{409, 422}},
+	{"POST restore", access.Admin, netcfgd, "Take over what a backup holds besides the configuration", api.Restore{}, api.Restored{}, []int{409, 422}},
+
 	{"GET update", access.Update, updated, "How the two systems on the disk are", nil, update.Status{}, nil},
 	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
 	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},

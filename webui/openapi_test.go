@@ -326,7 +326,7 @@ func (a *asked) occur(op openapitest.Operation, status int) (int, http.Header, s
 		r.body = "nonsense"
 		a.upward.say(a.t, 400, map[string]string{"error": "as updated says it"})
 	case status == 413 && op.In != nil:
-		r.body = `{"a":"` + strings.Repeat("a", 8<<20) + `"}`
+		r.body = `{"a":"` + strings.Repeat("a", 24<<20) + `"}`
 		a.upward.say(a.t, 413, map[string]string{"error": "as updated says it"})
 	case status == 409:
 		a.upward.say(a.t, 409, map[string]any{"error": "another is", "pending": plain(a.t, a.sources.Sample(webui.Failure)).(map[string]any)["pending"]})

@@ -176,6 +176,7 @@ func serve(t *testing.T, b api.Backend) string {
 type backend struct {
 	vault
 	quarantine
+	keeper
 	status  api.Status
 	missing []string
 	token   string // of the change that is pending; "": none is

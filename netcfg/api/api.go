@@ -49,6 +49,7 @@ type Backend interface {
 	Diff(ctx context.Context, from, to int) (*Diff, error)
 	Vault
 	Quarantine
+	Keeper
 }
 
 var (

@@ -13,7 +13,8 @@ import (
 	"bulkhead/services/auth/access"
 )
 
-// ErrSecret says that a secret, or who may read it, cannot be what was asked for.
+// ErrSecret says that a secret, who may read it, or a backup of them, cannot be what was
+// asked for.
 var ErrSecret = Tell(ErrInvalid, errors.New("that cannot be done with secrets"))
 
 // BadSecret makes an error that is [ErrSecret] and says what err says.

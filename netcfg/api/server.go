@@ -104,6 +104,7 @@ func Handler(b Backend, g auth.Guard) http.Handler {
 	}))
 	handleVault(mux, b)
 	handleQuarantine(mux, b)
+	handleKeeper(mux, b)
 	return mux
 }
 
@@ -134,8 +135,13 @@ func get[T any](f func(context.Context) (T, error)) http.Handler {
 }
 
 func post[In, Out any](f func(context.Context, In) (Out, error)) http.Handler {
+	return postUpTo(maxBody, f)
+}
+
+// postUpTo serves a request of at most limit bytes.
+func postUpTo[In, Out any](limit int64, f func(context.Context, In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		in, err := strictjson.Decode[In](http.MaxBytesReader(w, r.Body, maxBody))
+		in, err := strictjson.Decode[In](http.MaxBytesReader(w, r.Body, limit))
 		if err != nil {
 			if e, ok := errors.AsType[*told](err); ok { // a value that says what it should be
 				answer(w, nil, e)

@@ -38,6 +38,10 @@ type Change struct {
 	Via    Via    `json:"via,omitempty"`
 	Why    string `json:"why,omitempty"`
 	Terms
+	// Restores says that the file is that of a backup, and how many changes come before
+	// it if it stays: as many as [Restored] says. If they are not at hand any more, it is
+	// refused.
+	Restores int `json:"restores,omitempty"`
 }
 
 // Undo asks for the configuration that was in force before the last change. It comes

@@ -268,7 +268,7 @@ func (r *Reconciler) Apply(ctx context.Context, c api.Change) (*api.Trial, error
 	return r.try(ctx, func() (proposal, error) {
 		return proposal{
 			change: txn.Change{Author: c.Author, Via: string(cmp.Or(c.Via, api.ViaAPI)), Why: c.Why, Name: c.File.Name, Config: c.File.Data},
-			terms:  c.Terms,
+			terms:  c.Terms, restores: c.Restores,
 		}, nil
 	})
 }

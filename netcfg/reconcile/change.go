@@ -64,7 +64,7 @@ func (r *Reconciler) before(u api.Undo) (proposal, error) {
 	for before := range r.o.Store.Entries() {
 		if !bytes.Equal(before.Config, last.Config) {
 			c := txn.Change{Author: u.Author, Via: string(cmp.Or(u.Via, api.ViaAPI)), Why: fmt.Sprintf("undo of change %d", last.Number), Name: before.Name, Config: before.Config}
-			return proposal{c, u.Terms, before.Number}, nil
+			return proposal{change: c, terms: u.Terms, number: before.Number}, nil
 		}
 	}
 	return proposal{}, fmt.Errorf("%w: the history has no other configuration", api.ErrNothing)

@@ -34,6 +34,7 @@ import (
 	"bulkhead/netcfg/state"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/txn"
+	updates "bulkhead/services/update/api"
 )
 
 // The paces of the loop.
@@ -68,6 +69,11 @@ type counters interface {
 	Counters() (map[string]apply.Counter, error)
 }
 
+// updated is what it needs of updated's client.
+type updated interface {
+	Keys(context.Context) (updates.Keys, error)
+}
+
 // Options are what a [Reconciler] is made of.
 type Options struct {
 	Kernel    kernel
@@ -84,6 +90,7 @@ type Options struct {
 	Log       *slog.Logger
 	Wall      func() time.Time     // the clock on the wall, which may be set at any time
 	Uptime    func() time.Duration // [api.Uptime], or does as it does
+	Updates   updated              // for backups; nil: there is no updated
 	// WatchFile is [file.Watch], or does as it does.
 	WatchFile func(ctx context.Context, path string) (<-chan struct{}, error)
 }

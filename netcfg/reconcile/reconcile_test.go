@@ -36,6 +36,7 @@ import (
 	"bulkhead/netcfg/state"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/txn"
+	updates "bulkhead/services/update/api"
 )
 
 // home is the configuration of these tests: two zones on two ports and an uplink.
@@ -255,6 +256,9 @@ type box struct {
 	log        *slog.Logger
 	r          *reconcile.Reconciler
 	stop       func()
+	updates    interface { // updated, for backups
+		Keys(context.Context) (updates.Keys, error)
+	}
 }
 
 func newBox(t *testing.T) *box {
@@ -283,6 +287,7 @@ func (b *box) boot() {
 		Log:       b.log,
 		Wall:      b.wall,
 		Uptime:    uptime,
+		Updates:   b.updates,
 		WatchFile: func(context.Context, string) (<-chan struct{}, error) { return file, nil },
 	}
 	if b.linux != nil {

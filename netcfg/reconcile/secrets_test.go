@@ -16,7 +16,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"filippo.io/age"
+
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/backup"
 	"bulkhead/netcfg/secrets"
 	"bulkhead/netcfg/svcconf"
 )
@@ -201,6 +204,17 @@ func TestSecretsLeakNowhere(t *testing.T) {
 		b.log = slog.New(slog.NewJSONHandler(&seen, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		b.boot()
 		ctx := t.Context()
+		owner, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What a backup holds that has other values under the same names.
+		stolen, err := backup.Encode(&backup.Backup{
+			Config: []byte("hunter2"), Secrets: []byte(`{"secrets": [{"name": "account", "value": "hunter2 of old", "set": "2026-11-27T12:00:00Z"}]}`),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		answers := func() {
 			for _, ask := range []func() (any, error){
 				func() (any, error) { return b.r.Status(ctx) },
@@ -215,6 +229,14 @@ func TestSecretsLeakNowhere(t *testing.T) {
 				func() (any, error) { return b.r.RotateSecret(ctx, "account", value("hunter2 again")) },
 				func() (any, error) { return b.r.RotateSecret(ctx, "account", value("\xffhunter2")) },
 				func() (any, error) { return b.r.AddRecipient(ctx, api.NewRecipient{Key: "hunter2", Name: "x"}) },
+				func() (any, error) { return b.r.Ports(ctx) },
+				func() (any, error) { return b.r.Backup(ctx, api.NewBackup{Recipients: []string{"hunter2"}}) },
+				func() (any, error) {
+					return b.r.Backup(ctx, api.NewBackup{Recipients: []string{owner.Recipient().String()}})
+				},
+				func() (any, error) { return b.r.Restore(ctx, api.Restore{Data: stolen}) },
+				func() (any, error) { return b.r.Restore(ctx, api.Restore{Data: stolen[:len(stolen)-1]}) },
+				func() (any, error) { return b.r.Restore(ctx, api.Restore{Data: []byte("hunter2")}) },
 			} {
 				v, err := ask()
 				data, _ := json.Marshal(v)

@@ -23,6 +23,7 @@ import (
 	auth "bulkhead/services/auth/api"
 	"bulkhead/services/file"
 	"bulkhead/services/metrics"
+	updates "bulkhead/services/update/api"
 )
 
 // Paths are where netcfgd finds and keeps things.
@@ -64,6 +65,7 @@ func Serve(ctx context.Context, log *slog.Logger, p Paths) error {
 	o := Options{
 		Kernel: kernel, Conntrack: connections, Counters: counters, Run: p.Run, State: p.State, Log: log,
 		Setup: p.Setup, Wall: time.Now, Uptime: api.Uptime, WatchFile: file.Watch,
+		Updates: updates.NewClient(filepath.Join(p.Run, updates.SocketFile)),
 	}
 	r, err := o.open(p, private)
 	if err != nil {

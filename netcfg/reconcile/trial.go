@@ -51,9 +51,10 @@ type verdict struct {
 
 // proposal is a change that is to be tried.
 type proposal struct {
-	change txn.Change
-	terms  api.Terms
-	number int // of the change in the history whose file it is; 0: it is new
+	change   txn.Change
+	terms    api.Terms
+	number   int // of the change in the history whose file it is; 0: it is new
+	restores int // changes of the history that was set aside, which come before it
 }
 
 // usedBefore says what to do about a file of the history that cannot be used any more:
@@ -138,6 +139,9 @@ func (r *Reconciler) propose(p proposal) (*trial, target, error) {
 	case plan.Lockout != "" && !p.terms.AcceptLockout:
 		return nil, target{}, &api.Refused{Problems: next.warnings, Lockout: plan.Lockout}
 	}
+	if err := r.setAside(p.restores); err != nil {
+		return nil, target{}, err
+	}
 	next.confirmed = r.target.confirmed // until there is another
 	c := &p.change
 	c.Time = r.clock.now()
@@ -167,6 +171,7 @@ func (r *Reconciler) propose(p proposal) (*trial, target, error) {
 	t.pending.More = len(plan.Reach) - len(t.pending.Reach)
 	err = r.tx.Begin(txn.Trial{
 		ID: t.pending.ID, Change: *c, Identity: p.terms.Origin.Identity, Token: txn.Hash(t.token), Deadline: t.pending.Deadline,
+		Restores: p.restores > 0,
 	}, window)
 	return t, next, err
 }

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"bulkhead/netcfg/model"
+	"bulkhead/services/auth/access"
+)
+
+// Limits on a backup, in bytes: on the archive that package backup makes, and on the
+// request that restores it, in base64.
+const (
+	maxArchive = 16 << 20
+	maxRestore = maxArchive/3*4 + 1<<16
+)
+
+// Keeper gives away what makes a box the one that it is, and takes it over from another.
+// Its errors wrap [ErrNothing] if there is nothing to back up, and [ErrSecret] for keys
+// that nothing can be encrypted to, and for a backup that cannot be taken over.
+type Keeper interface {
+	Ports(context.Context) ([]Port, error)
+	Backup(context.Context, NewBackup) (*Backup, error)
+	Restore(context.Context, Restore) (*Restored, error)
+}
+
+// Port is a network port of the box.
+type Port struct {
+	Name    string    `json:"name"` // in the kernel, which may give it another one at the next start
+	MAC     model.MAC `json:"mac"`
+	Driver  string    `json:"driver,omitempty"`
+	Carrier bool      `json:"carrier,omitempty"`
+	Use     string    `json:"use,omitempty"` // name that the configuration in force gives it
+}
+
+// NewBackup asks for a backup.
+type NewBackup struct {
+	// Recipients are public keys that can read this backup, besides those that can read
+	// the secrets.
+	Recipients []string `json:"recipients,omitempty"`
+	Author     string   `json:"author,omitempty"`
+}
+
+// Backup is a box in a file.
+type Backup struct {
+	Box     string    `json:"box"` // name of the box
+	Time    time.Time `json:"time"`
+	Data    []byte    `json:"data"`              // an archive of package backup, encrypted with age
+	To      []string  `json:"to"`                // whose keys open it
+	LeftOut []string  `json:"leftOut,omitempty"` // what there was no room for, in words
+}
+
+// Restore is what a box is to take over from a backup, before its configuration is tried
+// as a [Change] that restores it. None of it touches what is in force.
+type Restore struct {
+	Data    []byte `json:"data"`              // an archive of package backup, in the clear; the configuration in it is not looked at
+	Replace bool   `json:"replace,omitempty"` // secrets that have other values are to get those of the backup
+	Author  string `json:"author,omitempty"`
+}
+
+// Restored is what was taken over.
+type Restored struct {
+	Secrets []string `json:"secrets,omitempty"` // that are new, or have another value
+	Devices int      `json:"devices,omitempty"` // addresses given to devices
+	Leases  int      `json:"leases,omitempty"`
+	Changes int      `json:"changes,omitempty"` // of the history, once the configuration is confirmed
+	Notes   []string `json:"notes,omitempty"`   // what was not taken over, and why
+}
+
+// Who can have a backup made for a key of their own can read the secrets.
+func handleKeeper(mux router, k Keeper) {
+	mux.handle("GET /v1/ports", access.Read, get(k.Ports))
+	mux.handle("POST /v1/backup", access.Admin, post(k.Backup))
+	mux.handle("POST /v1/restore", access.Admin, postUpTo(maxRestore, k.Restore))
+}
+
+// Ports implements [Keeper].
+func (c *Client) Ports(ctx context.Context) ([]Port, error) {
+	return call[[]Port](ctx, c, "GET", "/v1/ports", nil)
+}
+
+// Backup implements [Keeper].
+func (c *Client) Backup(ctx context.Context, in NewBackup) (*Backup, error) {
+	return call[*Backup](ctx, c, "POST", "/v1/backup", in)
+}
+
+// Restore implements [Keeper].
+func (c *Client) Restore(ctx context.Context, in Restore) (*Restored, error) {
+	return call[*Restored](ctx, c, "POST", "/v1/restore", in)
+}
