@@ -326,7 +326,9 @@ func TestFloodOfDevicesIsBounded(t *testing.T) {
 		c := client(at, 0x10000+i, "")
 		c.Address = netip.Addr{}
 		v.Client(c)
-		v.Tick(at)
+		if i%20 == 0 {
+			v.Tick(at)
+		}
 	}
 	d := v.Devices()
 	if len(d) > inventory.MaxDevices {
