@@ -120,11 +120,15 @@ func (v *Inventory) Server(now time.Time, s svcconf.DHCPServer) {
 }
 
 // critical tells of who was refused at a device that must not be touched. What a source
-// tries there besides is in the records.
+// tries there besides is in the records. The owner has asked for this device by name, so
+// it is found by its address as well, in a zone that records no names.
 func (v *Inventory) critical(now time.Time, r *record.Record) {
 	mac := r.Dst.MAC
 	if mac.IsZero() {
 		mac = v.byName[r.Dst.Device]
+	}
+	if mac.IsZero() {
+		mac = v.vital[r.Dst.Addr]
 	}
 	dst, ok := v.known[mac]
 	if !ok || !dst.Critical {

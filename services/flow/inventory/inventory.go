@@ -41,7 +41,8 @@ type Inventory struct {
 	zones   map[string]model.Recorded // that devices are in
 	links   map[string]string         // zones by link
 	known   map[model.MAC]svcconf.FlowDevice
-	byName  map[string]model.MAC // known
+	byName  map[string]model.MAC     // known
+	vital   map[netip.Addr]model.MAC // known and critical
 	devices map[model.MAC]*device
 	holders map[netip.Addr]model.MAC // who was last seen with an address
 
@@ -89,8 +90,12 @@ func (v *Inventory) Configure(c svcconf.Flow) {
 	}
 	v.known = make(map[model.MAC]svcconf.FlowDevice, len(c.Devices))
 	v.byName = make(map[string]model.MAC, len(c.Devices))
+	v.vital = make(map[netip.Addr]model.MAC)
 	for _, d := range c.Devices {
 		v.known[d.MAC], v.byName[d.Name] = d, d.MAC
+		if d.Critical {
+			v.vital[d.Address] = d.MAC
+		}
 	}
 	for _, d := range v.devices {
 		v.identify(d)

@@ -207,12 +207,18 @@ func TestRefusedAtCriticalDevice(t *testing.T) {
 	}
 }
 
+func TestCriticalDeviceIsFoundInAZoneWithoutNames(t *testing.T) {
+	v := house(t)
+	v.Records(later, []record.Record{refused(later, "192.168.40.5", record.Side{Zone: "storage", Addr: addr("192.168.30.10"), Port: 445})})
+	wantTexts(t, v, `critical: "192.168.40.5" in zone iot was refused at tcp/445 of "nas", which is critical`)
+}
+
 func TestPortScan(t *testing.T) {
 	port := func(n int) record.Side {
 		return record.Side{Zone: "storage", Addr: addr("192.168.30.99"), Port: uint16(n)}
 	}
 	host := func(n int) record.Side {
-		return record.Side{Zone: "storage", Addr: addr(fmt.Sprintf("192.168.30.%d", n)), Port: 22}
+		return record.Side{Zone: "storage", Addr: addr(fmt.Sprintf("192.168.30.%d", 100+n)), Port: 22}
 	}
 	cloud := func(n int) record.Side {
 		return record.Side{Zone: model.Internet, Addr: addr(fmt.Sprintf("198.51.100.%d", n)), Port: 443}
