@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 func (a *app) eventsCommand() *cobra.Command {
 	var kind, device, zone, since string
 	var limit int
+	var follow bool
 	var kinds []string
 	for _, k := range record.Kinds {
 		kinds = append(kinds, string(k))
@@ -49,6 +51,9 @@ other, and devices that do what they never did. Strangers' names are in quotes.
 				}
 				query.Set("since", t.UTC().Format(time.RFC3339))
 			}
+			if follow {
+				return a.followEvents(cmd.Context(), query)
+			}
 			return a.events(cmd.Context(), query)
 		},
 	}
@@ -56,6 +61,7 @@ other, and devices that do what they never did. Strangers' names are in quotes.
 	cmd.Flags().StringVar(&device, "device", "", "only those about a `device`, by its name in the configuration or its MAC")
 	cmd.Flags().StringVar(&zone, "zone", "", "only those about a `zone`")
 	cmd.Flags().StringVar(&since, "since", "", "only those since a `time`, a date, or so long ago: 2h, 3d")
+	cmd.Flags().BoolVar(&follow, "follow", false, "go on with those that come, the latest last, until interrupted")
 	cmd.Flags().IntVar(&limit, "limit", 50, "at most so `many`")
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp)) // fails without such a flag
 	return cmd
@@ -75,6 +81,57 @@ func (a *app) events(ctx context.Context, query url.Values) error {
 		}
 		return a.print(t)
 	})
+}
+
+// followPause is how often a box is asked whether there is something new.
+const followPause = 2 * time.Second
+
+// followEvents prints the events there are, the latest last, and then those that come: a
+// line each, of JSON for programs.
+func (a *app) followEvents(ctx context.Context, query url.Values) error {
+	a.location = a.boxTime(ctx, []record.Event{{}})
+	var last time.Time
+	printed := make(map[string]bool) // keys of the events at that time
+	for {
+		var list []record.Event
+		if err := a.askFlowd(ctx, "/v1/events", query, &list); err != nil {
+			if ctx.Err() != nil {
+				return nil // who follows ends it so
+			}
+			return err
+		}
+		for _, e := range slices.Backward(list) {
+			if e.Time.Before(last) || e.Time.Equal(last) && printed[e.Key] {
+				continue
+			}
+			if e.Time.After(last) {
+				last = e.Time
+				clear(printed)
+			}
+			printed[e.Key] = true
+			if err := a.printEvent(&e); err != nil {
+				return err
+			}
+		}
+		query.Del("limit") // of those that come, none is too many
+		if !last.IsZero() {
+			query.Set("since", last.UTC().Format(time.RFC3339))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followPause):
+		}
+	}
+}
+
+// printEvent prints one event in one line.
+func (a *app) printEvent(e *record.Event) error {
+	if a.json {
+		return json.NewEncoder(a.out).Encode(e)
+	}
+	_, err := fmt.Fprintf(a.out, "%s  %-13s  %s\n", a.when(e.Time), e.Kind, e.Text)
+	return err
 }
 
 var errSince = errors.New("a time like 2026-11-27T12:00:00Z, a date, or how long ago, like 2h or 3d, is meant")

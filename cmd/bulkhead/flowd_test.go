@@ -37,8 +37,8 @@ var seen = []inventory.Device{
 	{MAC: model.MAC{0, 0x16, 0x3e, 9, 9, 9}, Name: "nas", Known: true, Critical: true, Zone: "storage", First: today.AddDate(-1, 0, 0), Last: today.AddDate(0, 0, -3), Varied: true},
 }
 
-// serveFlowd starts a flowd below a run directory.
-func serveFlowd(t *testing.T, run string) {
+// serveFlowd starts a flowd below a run directory, and returns its events.
+func serveFlowd(t *testing.T, run string) *news.Log {
 	t.Helper()
 	dir := filepath.Join(run, svcconf.Flowd.Name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -74,4 +74,5 @@ func serveFlowd(t *testing.T, run string) {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })
+	return log
 }
