@@ -75,6 +75,11 @@ func newCutter(t *testing.T, seed uint64) *cutter {
 	return c
 }
 
+// author is who makes the changes.
+func (c *cutter) author() *lab.Client {
+	return c.Clients[slices.IndexFunc(c.Clients, func(cl *lab.Client) bool { return cl.Zone.Admin })]
+}
+
 // keep brings one of the files into force.
 func (c *cutter) keep(ctx context.Context, n int) {
 	c.t.Helper()
@@ -146,6 +151,11 @@ func (c *cutter) cut(ctx context.Context, n int) {
 	}
 	stop()
 	wg.Wait()
+	// What is left of the author's connections would knock at the box that comes back,
+	// which counts that as refused.
+	if _, err := c.author().Output("ss", "-K", "-t"); err != nil {
+		c.t.Fatal(err)
+	}
 	if _, err := c.Reboot(ctx); err != nil {
 		c.t.Fatalf("%s, after %v: %v", i.name, delay, err)
 	}
@@ -205,7 +215,7 @@ func (c *cutter) back(ctx context.Context, name, id string, f fate) {
 func (c *cutter) said(name string, isNew bool, s *api.Status) {
 	c.t.Helper()
 	cli := func(args ...string) string {
-		out, err := c.Clients[slices.IndexFunc(c.Clients, func(cl *lab.Client) bool { return cl.Zone.Admin })].Output("env",
+		out, err := c.author().Output("env",
 			append([]string{"XDG_CONFIG_HOME=" + lab.Home, "XDG_RUNTIME_DIR=", filepath.Join(world.Dir, "bin", "bulkhead"), "--box", "lab"}, args...)...)
 		if err != nil {
 			c.t.Errorf("%s: bulkhead %s: %v", name, strings.Join(args, " "), err)
