@@ -312,25 +312,46 @@ func (a *auditor) rules(want state.Ruleset) (diff string, err error) {
 	if _, err := a.fresh.Output("nft", "-f", file); err != nil {
 		return "", err
 	}
-	list := func(h *Host) ([]string, error) {
-		out, err := h.Output("nft", "-s", "list", "ruleset")
-		_, out, _ = strings.Cut(strings.TrimSuffix(out, "\n}\n"), "{\n")
-		parts := strings.Split(out, "\n\n") // chains, sets and counters, in the order in which they were made
-		for i, p := range parts {
-			if strings.Contains(p, "flags dynamic") { // filled by packets
-				p, _, _ = strings.Cut(p, "\t\telements = ")
-				parts[i] = strings.TrimSuffix(p, "\t}")
-			}
-		}
-		slices.Sort(parts)
-		return parts, err
-	}
-	fresh, err := list(a.fresh)
+	fresh, err := listRules(a.fresh)
 	if err != nil {
 		return "", err
 	}
-	is, err := list(a.lab.Gateway)
+	is, err := listRules(a.lab.Gateway)
 	return cmp.Diff(fresh, is), err
+}
+
+// listRules lists all that is in a host's table, sorted: chains, sets and counters come in
+// the order in which they were made. Sets that packets fill are emptied before, as they
+// may be so long that listing them takes seconds. What they held is nobody's wish.
+func listRules(h *Host) ([]string, error) {
+	parts, err := listParts(h, "-t") // without elements
+	if err != nil {
+		return nil, err
+	}
+	dynamic := func(part string) bool { return strings.Contains(part, "flags dynamic") }
+	for _, p := range parts {
+		if !dynamic(p) {
+			continue
+		}
+		if _, err := h.Output("nft", "flush", "set", "inet", state.TableName, strings.Fields(p)[1]); err != nil {
+			return nil, err
+		}
+	}
+	parts, err = listParts(h)
+	for i, p := range parts {
+		if dynamic(p) {
+			p, _, _ = strings.Cut(p, "\t\telements = ")
+			parts[i] = strings.TrimSuffix(p, "\t}")
+		}
+	}
+	slices.Sort(parts)
+	return parts, err
+}
+
+func listParts(h *Host, flags ...string) ([]string, error) {
+	out, err := h.Output("nft", slices.Concat([]string{"-s"}, flags, []string{"list", "ruleset"})...)
+	_, out, _ = strings.Cut(strings.TrimSuffix(out, "\n}\n"), "{\n")
+	return strings.Split(out, "\n\n"), err
 }
 
 // servicesDiffer says how the services differ from what they are to be told, in what
