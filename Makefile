@@ -36,6 +36,9 @@ lab: deps build ## build everything and start the namespace lab (ends with Ctrl-
 run: deps-test build image ## boot the image in QEMU between clients and a pretended internet (ends with Ctrl-C; LABFLAGS=--once)
 	$(SUDO) bin/bulkhead lab vm $(LABFLAGS)
 
+# Tests that want a tool which deps-test installs fail without it, where others skip.
+test: export BULKHEAD_NEED_TOOLS = 1
+
 .PHONY: test
 test: deps-test check test-root kernel test-vm ## run all tests: check, test-root and test-vm, with what they need
 
@@ -101,9 +104,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
 
 .PHONY: bench
-bench: deps-test build image ## measure scale, packet cost, throughput, memory and the image's start, and print the tables (BENCHFLAGS=--only=boot)
+bench: deps-test build image ## measure scale, packet cost, throughput, memory, the image's start and the flow records' store, and print the tables (BENCHFLAGS=--only=boot)
 	$(SUDO) bin/bulkhead lab bench $(BENCHFLAGS)
 	go run ./images/kernel/measure
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./services/flow/store
 
 .PHONY: clean
 clean: ## remove what was built
