@@ -33,7 +33,7 @@ type batches struct {
 	text   int   // bytes of strings in shapes
 	end    int64 // of the last row
 
-	shape    tree
+	shape    index
 	endDelta amount
 	port     [kinds]tree      // high byte
 	same     [kinds][2]chance // ports as before, as the source's
@@ -46,10 +46,7 @@ type known struct {
 	kind uint8
 }
 
-const (
-	shapeBits = 16
-	kinds     = 16
-)
+const kinds = 16
 
 // spot is where an amount stands: the same field of the same kind of connection, with
 // another amount of a like size before it.
@@ -80,12 +77,9 @@ const (
 )
 
 func newBatches() *batches {
-	b := &batches{shape: newTree(shapeBits), amounts: make(map[spot]*amount)}
-	for i := range b.port {
-		b.port[i] = newTree(8)
-	}
+	b := &batches{amounts: make(map[spot]*amount)}
 	for i := range b.fields {
-		b.fields[i] = &words{index: map[string]uint32{"": 0}, list: []string{""}, which: newTree(shapeBits)}
+		b.fields[i] = &words{index: map[string]uint32{"": 0}, list: []string{""}}
 	}
 	return b
 }
@@ -205,6 +199,9 @@ func (b *batches) portLike(port, other uint16, kind, which uint8) uint16 {
 	if b.c.bit(&b.same[kind][which], differs) == 0 {
 		return other
 	}
+	if b.port[kind] == nil {
+		b.port[kind] = newTree(8)
+	}
 	high := b.port[kind].code(b.c, uint32(port>>8))
 	return uint16(high<<8) | uint16(b.c.flat(8, uint64(port&0xff)))
 }
@@ -261,7 +258,7 @@ func (b *batches) word(field int, s *string) error {
 type words struct {
 	index  map[string]uint32
 	list   []string
-	which  tree
+	which  index
 	length amount
 	letter [256]tree // by the letter before
 }
@@ -276,7 +273,7 @@ func (w *words) code(c coder, s *string) error {
 	case id < uint32(len(w.list)):
 		*s = w.list[id]
 		return nil
-	case id > uint32(len(w.list)) || len(w.list) >= 1<<shapeBits-1:
+	case id > uint32(len(w.list)) || len(w.list) >= 1<<16-1:
 		return errNothing
 	}
 	n := int(w.length.code(c, uint64(len(*s))))

@@ -210,6 +210,24 @@ func (t tree) code(c coder, v uint32) uint32 {
 	return at - uint32(len(t))
 }
 
+// index is what is believed of numbers below 1<<16 that are mostly small: a tree of which
+// there is only what was needed.
+type index struct {
+	high tree
+	low  [256]tree
+}
+
+func (x *index) code(c coder, v uint32) uint32 {
+	if x.high == nil {
+		x.high = newTree(8)
+	}
+	high := x.high.code(c, v>>8)
+	if x.low[high] == nil {
+		x.low[high] = newTree(8)
+	}
+	return high<<8 | x.low[high].code(c, v&0xff)
+}
+
 // amount is what is believed of numbers whose order of magnitude says most of them.
 type amount struct {
 	length [128]chance   // how many bits they have: a tree

@@ -65,7 +65,7 @@ func damage(rng *rand.Rand, data []byte) []byte {
 func TestDamagedSegmentIsSetAsideAndSaid(t *testing.T) {
 	healthy, all := small(t)
 	rng := rand.New(rand.NewPCG(1, 1))
-	for range 200 {
+	for range 80 {
 		d := healthy.restart(everything)
 		var segments []string
 		for _, name := range slices.Sorted(maps.Keys(d.names)) {
@@ -96,7 +96,7 @@ func TestDamagedWriteAheadFileIsReadUpToThere(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	const name = "wal-3"
 	whole := []int{900, 920, 960, len(all)} // what is in segments, and each batch
-	for range 300 {
+	for range 100 {
 		d := healthy.restart(everything)
 		d.names[name].data = damage(rng, d.names[name].data)
 		s := reopened(t, d)

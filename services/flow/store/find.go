@@ -10,7 +10,7 @@ import (
 
 // maxFound is how many records Find holds at a time: those that it finds more come in
 // another pass over the segments that they can be in.
-const maxFound = 8192
+const maxFound = 1 << 14
 
 // Find hands the records that the filter picks to yield, the latest end first, until that
 // returns false, or limit of them if that is not 0. Records with the same end come in any
@@ -28,7 +28,7 @@ func (s *Store) Find(ctx context.Context, f record.Filter, limit int, yield func
 			return err
 		}
 		for i := range p.found {
-			if !yield(&p.found[i].record) {
+			if !yield(p.found[i].record) {
 				return nil
 			}
 		}
@@ -63,7 +63,7 @@ type candidate struct {
 
 type found struct {
 	place
-	record record.Record
+	record *record.Record // apart: sorting moves these structs a lot
 }
 
 // pass finds the first records behind a place.
@@ -76,6 +76,7 @@ type pass struct {
 }
 
 func (p *pass) run(ctx context.Context) error {
+	clear(p.found)
 	p.found = p.found[:0]
 	for i := range p.sources {
 		src := &p.sources[i]
@@ -121,9 +122,11 @@ func (p *pass) take(source int) error {
 	if err := p.load(ofRows, spans); err != nil {
 		return err
 	}
-	for _, c := range list {
+	records := make([]record.Record, len(list))
+	for i, c := range list {
 		w := p.row(c.row)
-		p.found = append(p.found, found{c.place, w.join(&p.shapes[c.shape])})
+		records[i] = w.join(&p.shapes[c.shape])
+		p.found = append(p.found, found{c.place, &records[i]})
 	}
 	p.found = first(p.found, p.room)
 	return nil

@@ -17,11 +17,10 @@ var quiet = slog.New(slog.DiscardHandler)
 func TestPowerCutAnywhereLosesOnlyWhatWasNotSynced(t *testing.T) {
 	for _, landed := range []bool{false, true} {
 		for o := range numOutages {
-			for left := 0; ; left++ {
-				if !cutAt(t, left, landed, o) {
-					t.Logf("%d operations", left)
-					break
-				}
+			if landed && o != nothing && o != everything {
+				continue // these differ only in what was not done before
+			}
+			for left := 0; cutAt(t, left, landed, o); left++ {
 			}
 		}
 	}
@@ -37,14 +36,14 @@ func cutAt(t *testing.T, left int, landed bool, o outage) bool {
 	var synced, all []record.Record
 	work := func() {
 		s, err := store.OpenOn(d, store.Options{Log: quiet, Now: func() time.Time { return h.now }}, 40)
-		for round := 0; err == nil && round < 8; round++ {
+		for round := 0; err == nil && round < 6; round++ {
 			for range 3 {
 				list := h.batch(7)
 				all = append(all, list...)
 				if err := s.Append(list); err != nil {
 					t.Fatal(err)
 				}
-				if round == 5 {
+				if round == 3 {
 					s.Spill()
 				}
 			}
@@ -56,7 +55,7 @@ func cutAt(t *testing.T, left int, landed bool, o outage) bool {
 	}
 	work()
 	cut := d.left < 0
-	for again := range 2 {
+	for again := range 1 + left%2 {
 		d = d.restart(o)
 		s, err := store.OpenOn(d, store.Options{Log: quiet, Now: func() time.Time { return h.now }}, 40)
 		if err != nil {

@@ -41,8 +41,9 @@ type scan struct {
 	memory *source
 	order  []int32 // of memory's rows
 
+	setters [numColumns]setter // of columns that were read
 	entries [numColumns][]int32
-	starts  []bool // rows that begin a part
+	starts  []bool // rows that differ from the one before in a column that was read
 }
 
 func newScan(d disk, f record.Filter, shared columns) *scan {
@@ -95,6 +96,7 @@ func (s *scan) visit(ctx context.Context, src *source, load columns, do func() e
 		return nil
 	}
 	s.shapes, s.parts, s.file, s.memory = s.shapes[:0], s.parts[:0], nil, nil
+	clear(s.setters[:])
 	if src.segment != nil {
 		if s.file, err = src.segment.open(s.disk); err != nil {
 			return s.trouble(src, err)
@@ -159,60 +161,78 @@ func (s *scan) pickMemory() {
 	}
 }
 
-// pickFile reads the shared columns and finds out where shapes change.
-func (s *scan) pickFile() error {
-	n := s.file.rows
-	s.starts = append(s.starts[:0], make([]bool, n)...)
-	if n == 0 {
-		return nil
-	}
-	s.starts[0] = true
-	var set [numColumns]setter
-	for col := range numColumns {
-		if !s.shared.has(col) {
-			continue
-		}
-		var err error
-		if set[col], err = s.readEntries(col); err != nil {
+// pickFile reads those shared columns that the filter is about, and the others for the
+// rows that it picks.
+func (s *scan) pickFile() (err error) {
+	defer guard(&err)
+	asked := filterColumns(&s.filter)
+	spans := []span{{0, s.file.rows}}
+	s.starts = slices.Grow(s.starts[:0], s.file.rows)[:s.file.rows]
+	clear(s.starts)
+	if asked != 0 {
+		var picked []span
+		f := s.timeless()
+		err := s.each(asked, spans, func(shape *record.Record, rows span) {
+			switch last := len(picked) - 1; {
+			case !f.Match(shape):
+			case last >= 0 && picked[last].to == rows.from:
+				picked[last].to = rows.to
+			default:
+				picked = append(picked, rows)
+			}
+		})
+		if err != nil {
 			return err
 		}
-		entries := s.entries[col]
-		for i := 1; i < n; i++ {
-			if entries[i] != entries[i-1] {
-				s.starts[i] = true
+		spans = picked
+	}
+	if len(spans) == 0 {
+		return nil
+	}
+	return s.each(s.shared, spans, func(shape *record.Record, rows span) {
+		s.parts = append(s.parts, part{len(s.shapes), rows})
+		s.shapes = append(s.shapes, *shape)
+	})
+}
+
+// each hands the rows of the spans to do, as many at a time as are the same in the given
+// columns. Columns that were read before are not read again.
+func (s *scan) each(cols columns, spans []span, do func(*record.Record, span)) error {
+	for col := range numColumns {
+		if cols.has(col) && s.setters[col] == nil {
+			if err := s.readEntries(col, spans); err != nil {
+				return err
 			}
 		}
 	}
-	f := s.timeless()
 	var shape record.Record
-	for i := 0; i < n; {
-		from := i
-		for i++; i < n && !s.starts[i]; i++ {
-		}
-		for col, set := range set {
-			if set != nil {
-				set(&shape, s.entries[col][from])
+	for _, rows := range spans {
+		for i := rows.from; i < rows.to; {
+			from := i
+			for i++; i < rows.to && !s.starts[i]; i++ {
 			}
-		}
-		if f.Match(&shape) {
-			s.parts = append(s.parts, part{len(s.shapes), span{from, i}})
-			s.shapes = append(s.shapes, shape)
+			for col, set := range s.setters {
+				if set != nil {
+					set(&shape, s.entries[col][from])
+				}
+			}
+			do(&shape, span{from, i})
 		}
 	}
 	return nil
 }
 
-// readEntries reads a column as indices of its dictionary.
-func (s *scan) readEntries(col int) (set setter, err error) {
+// readEntries reads a column as indices of its dictionary, and notes where they change.
+func (s *scan) readEntries(col int, spans []span) error {
 	s.entries[col] = slices.Grow(s.entries[col][:0], s.file.rows)[:s.file.rows]
 	entries := s.entries[col]
-	err = s.file.pages(col, []span{{0, s.file.rows}}, func(p parquet.Page, first int) error {
+	err := s.file.pages(col, spans, func(p parquet.Page, first int) (err error) {
 		d := p.Dictionary()
 		if d == nil {
 			return fmt.Errorf("%w: column %d has no dictionary", errDamaged, col)
 		}
-		if set == nil {
-			if set, err = setters[col](d); err != nil {
+		if s.setters[col] == nil {
+			if s.setters[col], err = setters[col](d); err != nil {
 				return fmt.Errorf("%w: column %d: %w", errDamaged, col, err)
 			}
 		}
@@ -220,7 +240,14 @@ func (s *scan) readEntries(col int) (set setter, err error) {
 		copy(entries[first:], data.Int32())
 		return nil
 	})
-	return set, err
+	for _, rows := range spans {
+		for i := rows.from + 1; i < rows.to; i++ {
+			if entries[i] != entries[i-1] {
+				s.starts[i] = true
+			}
+		}
+	}
+	return err
 }
 
 // load reads columns of rows, of the given spans or else of all parts.

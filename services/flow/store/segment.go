@@ -84,7 +84,7 @@ func parseSegment(day, name string) (*segment, bool) {
 	return s, errors.Join(err[:]...) == nil && s.name() == name
 }
 
-var codec = &zstd.Codec{Level: zstd.SpeedBetterCompression}
+var codec = &zstd.Codec{Level: zstd.SpeedDefault}
 
 // encode makes a segment of the rows, in their order.
 func encode(day string, seq uint64, rows []row, shapes []record.Record, order []int32) (*segment, []byte, error) {

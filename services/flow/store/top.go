@@ -11,28 +11,46 @@ import (
 )
 
 // maxGroups is how many sums are kept at a time. If records have more groups than that,
-// the groups are parted by hash and the segments looked through again for each part, so
-// that sums are exact all the same.
+// the segments are looked through again: see tally.
 const maxGroups = 1 << 14
+
+var counts = setOf(colOutPackets, colOutBytes, colInPackets, colInBytes)
 
 // Top returns the n groups in which the records that the filter picks add up to most, the
 // greatest first; groups in which they add up to nothing are not there.
 func (s *Store) Top(ctx context.Context, f record.Filter, m record.Measure, g record.Group, n int) ([]record.Sum, error) {
+	// Refusals have no bytes and are no connections. There may be very many groups of
+	// them that the measure finds nothing in, so that they are added afterwards, to those
+	// groups only that are wanted.
+	measured, other := f, f
+	measured.Verdict, other.Verdict = record.Allowed, record.Refused
+	if m == record.ByRefused {
+		measured, other = other, measured
+	}
+	if n <= 0 || f.Verdict == other.Verdict {
+		return nil, nil
+	}
 	type key struct{ name, zone string }
 	t := tally[key]{
+		sources: s.sources(),
 		key: func(r *record.Record) key {
 			name, zone := g.Key(r)
 			return key{name, zone}
 		},
-		better: func(a, b *record.Sum, ka, kb key) int {
-			return cmp.Or(cmp.Compare(m.Value(b), m.Value(a)), cmp.Compare(ka.name, kb.name), cmp.Compare(ka.zone, kb.zone))
+		value: m.Value,
+		compare: func(a, b key) int {
+			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.zone, b.zone))
 		},
 		n: n,
 	}
-	// Refusals have no bytes to add up, connections no refusals.
-	counts := setOf(colOutPackets, colOutBytes, colInPackets, colInBytes)
-	if err := t.run(ctx, s, f, groupColumns(g)|setOf(colVerdict), counts, m); err != nil {
+	shared := groupColumns(g) | setOf(colVerdict)
+	if err := t.run(ctx, s, measured, shared); err != nil {
 		return nil, err
+	}
+	if f.Verdict == 0 {
+		if err := t.addTo(ctx, s, other, shared); err != nil {
+			return nil, err
+		}
 	}
 	var list []record.Sum
 	for _, r := range t.rows {
@@ -100,34 +118,46 @@ type TalkSum struct {
 // and refused packets, in the order of their parties, and what is in all others.
 func (s *Store) Talks(ctx context.Context, f record.Filter, n int) (list []TalkSum, rest record.Sum, err error) {
 	t := tally[Talk]{
-		key: TalkOf,
-		better: func(a, b *record.Sum, ka, kb Talk) int {
-			return cmp.Or(cmp.Compare(b.Connections+b.Refused, a.Connections+a.Refused), ka.compare(&kb))
-		},
-		n: n,
+		sources: s.sources(),
+		key:     TalkOf,
+		value:   func(s *record.Sum) uint64 { return s.Connections + s.Refused },
+		compare: func(a, b Talk) int { return a.compare(&b) },
+		n:       max(n, 0),
 	}
 	shared := setOf(colSrcZone, colSrcDevice, colDstZone, colDstDevice, colApp, colProto, colDstPort, colVerdict, colRule, colReason)
-	if err := t.run(ctx, s, f, shared, setOf(colOutPackets, colOutBytes, colInPackets, colInBytes), ""); err != nil {
+	if err := t.run(ctx, s, f, shared); err != nil {
 		return nil, record.Sum{}, err
 	}
 	for _, r := range t.rows {
 		list = append(list, TalkSum{r.key, r.sum})
 	}
 	slices.SortFunc(list, func(a, b TalkSum) int { return a.compare(&b.Talk) })
-	return list, t.rest, nil
+	return list, t.rest(), nil
 }
 
-// tally adds up records by key.
+// tally adds up records by key, and finds the n keys that add up to most.
+//
+// With more than maxGroups keys it looks through the records again. The first time it has
+// added them up in cells, in each of which are all keys with some bits of their hash in
+// common, so that no key can have more than its cell. Then it adds up the keys in the
+// greatest cells, those in the next ones, and so on, until no cell is left that has as
+// much as the n-th key.
 type tally[K comparable] struct {
-	key    func(*record.Record) K
-	better func(a, b *record.Sum, ka, kb K) int
-	n      int
+	sources []source
+	key     func(*record.Record) K
+	value   func(*record.Sum) uint64 // of one record at a time, too
+	compare func(a, b K) int
+	n       int
 
-	rows []group[K] // the best n so far
-	rest record.Sum // of all others
+	rows  []group[K] // the best so far
+	total record.Sum
 
-	sums map[K]*record.Sum
-	seed maphash.Seed
+	seed  maphash.Seed
+	sums  map[K]*record.Sum // of this pass
+	cells []uint64
+	rank  []uint32 // of each cell, by what is in it; nil in the first pass
+	from  uint32   // ranks of this pass
+	to    uint32
 }
 
 type group[K comparable] struct {
@@ -135,87 +165,185 @@ type group[K comparable] struct {
 	sum record.Sum
 }
 
-// run fills rows and rest. Groups that measure m, unless it is empty, finds nothing in
-// are left out.
-func (t *tally[K]) run(ctx context.Context, s *Store, f record.Filter, shared, counts columns, m record.Measure) error {
+const cellBits = 17
+
+func (t *tally[K]) cell(k K) uint64 { return maphash.Comparable(t.seed, k) >> (64 - cellBits) }
+
+// run fills rows and total. Keys with the value 0 are left out.
+func (t *tally[K]) run(ctx context.Context, s *Store, f record.Filter, shared columns) error {
 	t.seed = maphash.MakeSeed()
-	sources := s.sources()
-	sc := newScan(s.disk, f, shared)
-	// Keys whose hash is from low to high are added up in this pass.
-	for low, high := uint64(0), uint64(math.MaxUint64); ; low, high = high+1, math.MaxUint64 {
-		err := s.retry(func() error {
-			t.sums = make(map[K]*record.Sum)
-			for i := range sources {
-				err := sc.visit(ctx, &sources[i], counts, func() error {
-					high = t.add(sc, low, high)
-					return nil
-				})
-				if err != nil {
-					return err
-				}
-			}
+	q := &question{s, t.sources, newScan(s.disk, f, shared)}
+	err := q.each(ctx, t.begin, t.add)
+	if err != nil || t.sums != nil {
+		t.keep()
+		return err
+	}
+	order := make([]uint32, len(t.cells))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(t.cells[b], t.cells[a]) })
+	t.rank = make([]uint32, len(order))
+	for i, c := range order {
+		t.rank[c] = uint32(i)
+	}
+	for int(t.to) < len(order) && t.cells[order[t.to]] > 0 {
+		if len(t.rows) == t.n && (t.n == 0 || t.cells[order[t.to]] < t.value(&t.rows[t.n-1].sum)) {
 			return nil
-		})
-		if err != nil {
+		}
+		t.from, t.to = t.to, min(t.to+maxGroups, uint32(len(order)))
+		if err := q.each(ctx, t.begin, t.add); err != nil {
 			return err
 		}
-		t.keep(m)
-		if high == math.MaxUint64 {
-			return nil
-		}
+		t.keep()
 	}
+	return nil
 }
 
-// add adds the parts that were picked, and returns the new upper end of the hashes.
-func (t *tally[K]) add(sc *scan, low, high uint64) uint64 {
-	outP, outB, inP, inB := sc.values[colOutPackets], sc.values[colOutBytes], sc.values[colInPackets], sc.values[colInBytes]
-	for _, p := range sc.parts {
-		shape := &sc.shapes[p.shape]
-		k := t.key(shape)
-		sum := t.sums[k]
-		if sum == nil {
-			if h := maphash.Comparable(t.seed, k); h < low || h > high {
-				continue
+// question is what is asked of all sources, more than once perhaps.
+type question struct {
+	store   *Store
+	sources []source
+	scan    *scan
+}
+
+// each hands each part that is picked to do, and all of them again, after begin, if that
+// fails because of a damaged segment.
+func (q *question) each(ctx context.Context, begin func(), do func(shape *record.Record, sum *record.Sum)) error {
+	return q.store.retry(func() error {
+		begin()
+		for i := range q.sources {
+			if err := q.scan.visit(ctx, &q.sources[i], counts, func() error {
+				q.scan.sums(do)
+				return nil
+			}); err != nil {
+				return err
 			}
-			sum = new(record.Sum)
-			t.sums[k] = sum
 		}
-		var r record.Record
-		r.Verdict = shape.Verdict
+		return nil
+	})
+}
+
+// sums adds up each part.
+func (s *scan) sums(do func(shape *record.Record, sum *record.Sum)) {
+	outP, outB, inP, inB := s.values[colOutPackets], s.values[colOutBytes], s.values[colInPackets], s.values[colInBytes]
+	for _, p := range s.parts {
+		var sum record.Sum
+		r := record.Record{Verdict: s.shapes[p.shape].Verdict}
 		for i := p.from; i < p.to; i++ {
 			r.Out = record.Count{Packets: uint64(outP[i]), Bytes: uint64(outB[i])}
 			r.In = record.Count{Packets: uint64(inP[i]), Bytes: uint64(inB[i])}
 			sum.Add(&r)
 		}
-		for len(t.sums) > maxGroups && high > low {
-			high = low + (high-low)/2
-			for k := range t.sums {
-				if maphash.Comparable(t.seed, k) > high {
-					delete(t.sums, k)
-				}
+		do(&s.shapes[p.shape], &sum)
+	}
+}
+
+// begin begins a pass.
+func (t *tally[K]) begin() {
+	t.sums = make(map[K]*record.Sum)
+	if t.rank == nil {
+		t.cells = make([]uint64, 1<<cellBits)
+		t.total = record.Sum{}
+	}
+}
+
+// add adds a part.
+func (t *tally[K]) add(shape *record.Record, part *record.Sum) {
+	k := t.key(shape)
+	if t.rank == nil {
+		merge(&t.total, part)
+		c := &t.cells[t.cell(k)]
+		*c = saturated(*c, t.value(part))
+		if t.sums == nil {
+			return // too many: only cells are added up
+		}
+	} else if rank := t.rank[t.cell(k)]; rank < t.from || rank >= t.to {
+		return
+	}
+	sum := t.sums[k]
+	if sum == nil {
+		sum = new(record.Sum)
+		t.sums[k] = sum
+	}
+	merge(sum, part)
+	for len(t.sums) > maxGroups {
+		if t.rank == nil {
+			t.sums = nil
+			return
+		}
+		if t.to == t.from+1 {
+			return // keys of one cell stay together
+		}
+		t.to = t.from + (t.to-t.from)/2
+		for k := range t.sums {
+			if t.rank[t.cell(k)] >= t.to {
+				delete(t.sums, k)
 			}
 		}
 	}
-	return high
 }
 
-// keep takes what a pass has added up.
-func (t *tally[K]) keep(m record.Measure) {
+// saturated is the sum, or the greatest number.
+func saturated(a, b uint64) uint64 {
+	if a+b < a {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+func merge(to, from *record.Sum) {
+	to.Connections += from.Connections
+	to.Refused += from.Refused
+	to.Out.Add(from.Out)
+	to.In.Add(from.In)
+}
+
+// keep takes the best of what a pass has added up.
+func (t *tally[K]) keep() {
 	for k, sum := range t.sums {
-		if m == "" || m.Value(sum) > 0 {
+		if t.value(sum) > 0 {
 			t.rows = append(t.rows, group[K]{k, *sum})
 		}
 	}
-	slices.SortFunc(t.rows, func(a, b group[K]) int { return t.better(&a.sum, &b.sum, a.key, b.key) })
-	if len(t.rows) <= t.n {
-		return
+	slices.SortFunc(t.rows, func(a, b group[K]) int {
+		return cmp.Or(cmp.Compare(t.value(&b.sum), t.value(&a.sum)), t.compare(a.key, b.key))
+	})
+	t.rows = slices.Clone(t.rows[:min(len(t.rows), t.n)])
+}
+
+// rest is what is in no row.
+func (t *tally[K]) rest() record.Sum {
+	rest := t.total
+	for i := range t.rows {
+		s := &t.rows[i].sum
+		rest.Connections -= s.Connections
+		rest.Refused -= s.Refused
+		rest.Out = record.Count{Packets: rest.Out.Packets - s.Out.Packets, Bytes: rest.Out.Bytes - s.Out.Bytes}
+		rest.In = record.Count{Packets: rest.In.Packets - s.In.Packets, Bytes: rest.In.Bytes - s.In.Bytes}
 	}
-	for _, g := range t.rows[t.n:] {
-		t.rest.Connections += g.sum.Connections
-		t.rest.Refused += g.sum.Refused
-		t.rest.Out.Add(g.sum.Out)
-		t.rest.In.Add(g.sum.In)
+	return rest
+}
+
+// addTo adds other records to the rows that there are.
+func (t *tally[K]) addTo(ctx context.Context, s *Store, f record.Filter, shared columns) error {
+	var more map[K]*record.Sum
+	q := &question{s, t.sources, newScan(s.disk, f, shared)}
+	err := q.each(ctx, func() {
+		more = make(map[K]*record.Sum, len(t.rows))
+		for i := range t.rows {
+			more[t.rows[i].key] = new(record.Sum)
+		}
+	}, func(shape *record.Record, part *record.Sum) {
+		if sum := more[t.key(shape)]; sum != nil {
+			merge(sum, part)
+		}
+	})
+	if err != nil {
+		return err
 	}
-	clear(t.rows[t.n:])
-	t.rows = t.rows[:t.n]
+	for i := range t.rows {
+		merge(&t.rows[i].sum, more[t.rows[i].key])
+	}
+	return nil
 }
