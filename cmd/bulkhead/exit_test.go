@@ -92,6 +92,7 @@ func TestScriptsCanRelyOnExitCodesAndJSON(t *testing.T) {
 		{[]string{"cancel", "--socket", box}, 1, is[failure]},
 		{[]string{"apply", "--socket", box, good, "--author", "kim", "-m", "guests"}, 0, is[api.Trial]},
 		{[]string{"confirm", "--socket", box, "another"}, 1, is[failure]},
+		{[]string{"apply", "--socket", busy, good, "--author", "kim", "-m", "guests"}, 1, is[failure]}, // which does not make forget the one
 		{[]string{"confirm", "--socket", box}, 0, is[api.Status]},
 		{[]string{"confirm", "--socket", box}, 1, is[failure]},
 		{[]string{"apply", "--socket", box, good, "--author", "kim", "-m", "guests"}, 0, is[api.Trial]},

@@ -89,6 +89,12 @@ func (s *site) confirm(ctx context.Context, id, token string, deadline time.Time
 	return errors.Join(s.box.Confirm(ctx, id, token, deadline), s.all.Save(s.box))
 }
 
+// cancel undoes the change, if it is still pending, and no other.
+func (s *site) cancel(ctx context.Context, k kept) error {
+	_, err := s.client().Cancel(ctx, api.Cancel{ID: k.ID, Author: author()})
+	return err
+}
+
 // start begins a change.
 type start func(context.Context, *api.Client) (*api.Trial, error)
 

@@ -171,13 +171,29 @@ func TestAPersonConfirmsAtATerminal(t *testing.T) {
 	s.holds(2, api.EndCanceled, "kim")
 	c = s.run("undo")
 	c.asked(120, "")
+	s.run("apply", "new.yaml").ends("must be confirmed, canceled or undone first", exitProblem)
 	s.run("confirm").ends("Confirmed", 0)
 	c.Press(t, "y\r")
 	c.ends("is confirmed", 0)
 	s.holds(3, api.EndConfirmed, "")
 
+	// It is undone, and a change of somebody else is pending, which is left alone.
+	c = s.run("apply", "new.yaml")
+	c.asked(120, "")
+	s.run("cancel").ends("The change by kim is undone", 0)
+	theirs, err := s.box.Apply(t.Context(), api.Change{File: api.File{Name: "new.yaml", Data: []byte(firstFile + rules)}, Author: "kim"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Press(t, "n\r")
+	c.ends("the change is not pending any more; the last one by kim: it was undone: kim canceled it", exitProblem)
+	if _, err := s.box.Confirm(t.Context(), api.Confirm{Token: theirs.Token}); err != nil {
+		t.Errorf("it was not left alone: %v", err)
+	}
+	s.holds(4, api.EndConfirmed, "")
+
 	// Nobody answers.
-	c = s.run("apply", "--window", "10s", "new.yaml")
+	c = s.run("apply", "--window", "10s", "home.yaml")
 	c.asked(9, "")
 	c.asked(1, "")
 	c.ends("nobody confirmed it in time", exitProblem)
@@ -185,10 +201,10 @@ func TestAPersonConfirmsAtATerminal(t *testing.T) {
 		p, err := s.box.Pending(t.Context())
 		return err == nil && p.Pending == nil
 	})
-	s.holds(3, api.EndUnconfirmed, "")
+	s.holds(4, api.EndUnconfirmed, "")
 
 	// The terminal hangs up: nobody is asked any more.
-	c = s.run("apply", "new.yaml")
+	c = s.run("apply", "home.yaml")
 	c.asked(120, "")
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -197,5 +213,5 @@ func TestAPersonConfirmsAtATerminal(t *testing.T) {
 	if code := c.cmd.ProcessState.ExitCode(); code != exitProblem {
 		t.Errorf("exit code %d", code)
 	}
-	s.holds(3, api.EndCanceled, "kim")
+	s.holds(4, api.EndCanceled, "kim")
 }

@@ -102,6 +102,7 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 	k := kept{Token: newToken()}
 	k.ID = txn.IDOf(k.Token)
 	r := &attempt{token: k.Token}
+	before, _ := s.remembered() // none, if it cannot be read
 	if s.remember(k) != nil {
 		r.argument = " " + k.Token
 	}
@@ -114,7 +115,7 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 		return p.start(ctx, c, api.Terms{Window: api.Window(p.terms.window), Ignore: p.terms.ignore, Token: k.Token, AcceptLockout: p.terms.agreed})
 	})
 	if err != nil {
-		return nil, a.notTried(ctx, s, p, err)
+		return nil, a.notTried(ctx, s, k, before, p, err)
 	}
 	deadline := time.Now().Add(time.Duration(r.tried.Pending.Left))
 	if !a.json {
@@ -129,15 +130,16 @@ func (a *app) attempt(ctx context.Context, s *site, in *bufio.Reader, p proposal
 		return r, nil
 	}
 	if err != nil {
-		return nil, a.notKept(ctx, s, err)
+		return nil, a.notKept(ctx, s, k, err)
 	}
 	s.forget()
 	r.confirmed = true
 	return r, nil
 }
 
-// notTried says why a change is not on trial, or may be.
-func (a *app) notTried(ctx context.Context, s *site, p proposal, err error) error {
+// notTried says why a change is not on trial, or may be. What was on trial before may
+// still be.
+func (a *app) notTried(ctx context.Context, s *site, k, before kept, p proposal, err error) error {
 	switch {
 	case errors.Is(err, remote.ErrLost):
 		return &remote.Error{
@@ -146,18 +148,19 @@ func (a *app) notTried(ctx context.Context, s *site, p proposal, err error) erro
 			Err:  err,
 		}
 	case ctx.Err() != nil:
-		if _, err := s.client().Cancel(context.WithoutCancel(ctx), api.Cancel{Author: author()}); err != nil && !errors.Is(err, api.ErrNothing) {
+		if err := s.cancel(context.WithoutCancel(ctx), k); err != nil && !errors.Is(err, api.ErrNothing) {
 			return fmt.Errorf("interrupted; if the change is in force, it undoes itself in a few minutes: %w", err)
 		}
-		s.forget()
-		return fmt.Errorf("interrupted: %w", errNotKept)
+		err = fmt.Errorf("interrupted: %w", errNotKept)
 	}
-	s.forget()
+	if before.Token == "" || s.remember(before) != nil {
+		s.forget()
+	}
 	return err
 }
 
 // notKept says why a change is not kept.
-func (a *app) notKept(ctx context.Context, s *site, err error) error {
+func (a *app) notKept(ctx context.Context, s *site, k kept, err error) error {
 	switch {
 	case errors.Is(err, remote.ErrUndone):
 		s.forget()
@@ -168,7 +171,7 @@ func (a *app) notKept(ctx context.Context, s *site, err error) error {
 		return err
 	}
 	// Whoever interrupts does not want it.
-	if _, err := s.client().Cancel(context.WithoutCancel(ctx), api.Cancel{Author: author()}); err != nil {
+	if err := s.cancel(context.WithoutCancel(ctx), k); err != nil {
 		return fmt.Errorf("interrupted; the change undoes itself unless it is confirmed in time: %w", err)
 	}
 	s.forget()
@@ -197,7 +200,7 @@ func (a *app) askToKeep(ctx context.Context, s *site, in *bufio.Reader, k kept, 
 			} else if said = strings.TrimSpace(said); said == "y" || said == "yes" {
 				return s.confirm(ctx, k.ID, k.Token, deadline)
 			}
-			if _, err := s.client().Cancel(ctx, api.Cancel{Author: author()}); err != nil {
+			if err := s.cancel(ctx, k); err != nil {
 				return err
 			}
 			s.forget()
@@ -316,7 +319,7 @@ func (a *app) confirm(ctx context.Context, s *site, args []string) error {
 		return err
 	}
 	if err := s.confirm(ctx, k.ID, k.Token, time.Now()); err != nil {
-		return a.notKept(ctx, s, err)
+		return a.notKept(ctx, s, k, err)
 	}
 	s.forget()
 	status, err := s.client().Status(ctx)

@@ -146,6 +146,7 @@ type Confirm struct {
 
 // Cancel undoes the change that is pending, whoever's it is.
 type Cancel struct {
+	ID     string `json:"id,omitempty"`     // of the change that is meant; "": of whichever is pending
 	Author string `json:"author,omitempty"` // who wants it
 	Origin Origin `json:"origin,omitzero"`
 }

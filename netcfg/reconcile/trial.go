@@ -354,8 +354,11 @@ func (r *Reconciler) noTrial(err error) error {
 
 // cancel undoes the trial because somebody wants it.
 func (r *Reconciler) cancel(c api.Cancel) (*api.Outcome, error) {
-	if r.trial == nil {
-		return nil, r.noTrial(txn.ErrNone)
+	switch {
+	case r.trial != nil && (c.ID == "" || c.ID == r.trial.pending.ID):
+		return outcomeOf(r.undo(txn.Canceled, c.Author, nil)), nil
+	case c.ID != "":
+		return nil, r.noTrial(errors.New("the change is not pending any more"))
 	}
-	return outcomeOf(r.undo(txn.Canceled, c.Author, nil)), nil
+	return nil, r.noTrial(txn.ErrNone)
 }

@@ -145,7 +145,10 @@ func TestOneChangeIsPendingAtATime(t *testing.T) {
 		if err := b.undo(); !errors.As(err, &busy) {
 			t.Errorf("an undo: %v", err)
 		}
-		if o, err := b.r.Cancel(t.Context(), api.Cancel{Author: "kim"}); err != nil || o.String() != "it was undone: kim canceled it" {
+		if _, err := b.r.Cancel(t.Context(), api.Cancel{ID: "another", Author: "kim"}); !errors.Is(err, api.ErrNothing) || b.status().Pending == nil {
+			t.Errorf("canceled another: %v", err)
+		}
+		if o, err := b.r.Cancel(t.Context(), api.Cancel{ID: busy.Pending.ID, Author: "kim"}); err != nil || o.String() != "it was undone: kim canceled it" {
 			t.Errorf("cancel: %v, %v", o, err)
 		}
 		b.is("after it was canceled", home, zonesHome)
