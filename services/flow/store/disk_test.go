@@ -49,6 +49,8 @@ func newMemory() *memory {
 
 // restart is the disk after power has come back.
 func (m *memory) restart(o outage) *memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := newMemory()
 	names := m.lasts
 	if o == everything || o == namesOnly || o == halves {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"bulkhead/services/flow/record"
 )
@@ -84,13 +83,11 @@ func parseSegment(day, name string) (*segment, bool) {
 	return s, errors.Join(err[:]...) == nil && s.name() == name
 }
 
-var codec = &zstd.Codec{Level: zstd.SpeedDefault}
-
 // encode makes a segment of the rows, in their order.
 func encode(day string, seq uint64, rows []row, shapes []record.Record, order []int32) (*segment, []byte, error) {
 	s := &segment{day: day, seq: seq}
 	var buf bytes.Buffer
-	w := parquet.NewGenericWriter[line](&buf, schema, parquet.Compression(codec), parquet.WriteBufferSize(0),
+	w := parquet.NewGenericWriter[line](&buf, schema, parquet.Compression(compressed), parquet.WriteBufferSize(0),
 		parquet.PageBufferSize(pageSize), parquet.DataPageStatistics(false), parquet.CreatedBy("bulkhead", "1", ""),
 		parquet.SortingWriterConfig(parquet.SortingColumns(parquet.Ascending("src_zone"), parquet.Ascending("src_device"))))
 	lines := make([]line, 0, 512)
