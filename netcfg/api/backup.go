@@ -60,11 +60,12 @@ type Restore struct {
 
 // Restored is what was taken over.
 type Restored struct {
-	Secrets []string `json:"secrets,omitempty"` // that are new, or have another value
-	Devices int      `json:"devices,omitempty"` // addresses given to devices
-	Leases  int      `json:"leases,omitempty"`
-	Changes int      `json:"changes,omitempty"` // of the history, once the configuration is confirmed
-	Notes   []string `json:"notes,omitempty"`   // what was not taken over, and why
+	Secrets  []string `json:"secrets,omitempty"` // that are new, or have another value
+	Devices  int      `json:"devices,omitempty"` // addresses given to devices
+	Leases   int      `json:"leases,omitempty"`
+	Isolated int      `json:"isolated,omitempty"` // machines that are kept from everybody here, too
+	Changes  int      `json:"changes,omitempty"`  // of the history, once the configuration is confirmed
+	Notes    []string `json:"notes,omitempty"`    // what was not taken over, and why
 }
 
 // Who can have a backup made for a key of their own can read the secrets.

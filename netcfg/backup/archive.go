@@ -27,6 +27,7 @@ const (
 	devicesFile  = "devices.json"
 	leasesFile   = "leases.json"
 	keysFile     = "update-keys.json"
+	isolatedFile = "isolated.json"
 	historyDir   = "history/"
 )
 
@@ -102,6 +103,7 @@ func (b *Backup) files() ([]member, error) {
 	addJSON(len(b.Devices) > 0, devicesFile, b.Devices)
 	addJSON(len(b.Leases) > 0, leasesFile, svcconf.Leases{Leases: b.Leases})
 	addJSON(len(b.Keys) > 0, keysFile, b.Keys)
+	add(b.Isolated != nil, isolatedFile, b.Isolated)
 	for _, c := range b.History {
 		add(true, changeFile(c.Number), c.Data)
 	}
@@ -225,6 +227,8 @@ func (b *Backup) take(f member) (err error) {
 		b.Config = f.data
 	case f.name == secretsFile:
 		b.Secrets = f.data
+	case f.name == isolatedFile:
+		b.Isolated = f.data
 	case f.name == devicesFile:
 		b.Devices, err = strictjson.Decode[map[string]netip.Addr](bytes.NewReader(f.data))
 	case f.name == leasesFile:

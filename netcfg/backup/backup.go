@@ -37,6 +37,8 @@ type Backup struct {
 	Keys    []UpdateKey           // public keys whose images the box runs, the first one first
 	History []Change              // without gaps, ascending
 	Others  []string              // files of the archive that this program does not know
+	// Isolated are the machines that are kept from everybody, as netcfgd keeps them.
+	Isolated []byte
 }
 
 // Manifest says what a backup is of.

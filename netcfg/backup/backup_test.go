@@ -32,8 +32,9 @@ func sample() *backup.Backup {
 		Leases: []svcconf.Lease{{
 			Zone: "iot", Address: netip.MustParseAddr("192.168.40.131"), MAC: model.MAC{2, 0, 0, 0, 0, 1}, Granted: noon, Expires: noon.Add(time.Hour),
 		}},
-		Keys:    []backup.UpdateKey{{Name: "alex@desk", Key: "bulkhead-key-1:AAAA"}},
-		History: []backup.Change{{Number: 7, Data: []byte(`{"number":7}`)}, {Number: 8, Data: []byte(`{"number":8}`)}},
+		Keys:     []backup.UpdateKey{{Name: "alex@desk", Key: "bulkhead-key-1:AAAA"}},
+		Isolated: []byte("[]"),
+		History:  []backup.Change{{Number: 7, Data: []byte(`{"number":7}`)}, {Number: 8, Data: []byte(`{"number":8}`)}},
 	}
 }
 
@@ -81,7 +82,7 @@ func TestOwnerReadsABackupWithOrdinaryTools(t *testing.T) {
 		}
 		names = append(names, h.Name)
 	}
-	want := []string{"manifest.json", "config.yaml", "secrets.json", "devices.json", "leases.json", "update-keys.json", "history/000007.json", "history/000008.json"}
+	want := []string{"manifest.json", "config.yaml", "secrets.json", "devices.json", "leases.json", "update-keys.json", "isolated.json", "history/000007.json", "history/000008.json"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("files differ (-want +got):\n%s", diff)
 	}

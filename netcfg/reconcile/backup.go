@@ -137,6 +137,11 @@ func (r *Reconciler) gather() (*backup.Backup, error) {
 	if h := r.newest(); h != nil && h.Name != "" {
 		b.File = h.Name
 	}
+	if len(r.isolated) > 0 {
+		if b.Isolated, err = json.Marshal(r.isolated); err != nil {
+			return nil, err
+		}
+	}
 	changes, older := r.o.Store.Sealed(backup.MaxHistory)
 	for _, c := range changes {
 		b.History = append(b.History, backup.Change{Number: c.Number, Data: c.Data})
@@ -240,6 +245,12 @@ func (r *Reconciler) Restore(ctx context.Context, in api.Restore) (*api.Restored
 // takeOver takes over what is kept in the store. What can be refused comes before what
 // cannot.
 func (r *Reconciler) takeOver(b *backup.Backup, replace bool, out *api.Restored) error {
+	var isolated []isolation
+	if b.Isolated != nil {
+		if err := json.Unmarshal(b.Isolated, &isolated); err != nil {
+			return api.BadSecret(errors.New("who is isolated makes no sense in the backup"))
+		}
+	}
 	changes := make([]txn.Sealed, len(b.History))
 	for i, c := range b.History {
 		changes[i] = txn.Sealed{Number: c.Number, Data: c.Data}
@@ -277,6 +288,30 @@ func (r *Reconciler) takeOver(b *backup.Backup, replace bool, out *api.Restored)
 		}
 		r.pins = pins
 	}
+	return r.takeIsolated(isolated, out)
+}
+
+// takeIsolated keeps the machines from everybody that the other box kept from them: what
+// was found to be a danger there is one here.
+func (r *Reconciler) takeIsolated(list []isolation, out *api.Restored) error {
+	next := slices.Clone(r.isolated)
+	for _, i := range list {
+		switch {
+		case slices.ContainsFunc(next, i.same), i.MAC.IsZero() && len(i.Addresses) == 0:
+		case len(next) == maxIsolated:
+			out.Notes = append(out.Notes, fmt.Sprintf("the isolation of %s: %d machines are isolated already, which is the limit", i.Machine, maxIsolated))
+		default:
+			next = append(next, i)
+			out.Isolated++
+		}
+	}
+	if out.Isolated == 0 {
+		return nil
+	}
+	if err := r.o.Store.Save(isolatedFile, next); err != nil {
+		return fmt.Errorf("keep who is isolated: %w", err)
+	}
+	r.isolated = next
 	return nil
 }
 

@@ -66,6 +66,9 @@ func lived(t *testing.T) (*box, *age.X25519Identity) {
 	}
 	b.mustApply(home)
 	b.mustApply(named + "# the last word\n")
+	if _, err := b.r.Isolate(t.Context(), api.Isolate{Machine: "tv", Author: "alex", Why: "it talks too much"}); err != nil {
+		t.Fatal(err)
+	}
 	return b, owner
 }
 
@@ -149,8 +152,8 @@ func TestBoxComesBackOnOtherHardware(t *testing.T) {
 		given := old.given()
 		archive, in := old.opened(owner)
 		old.stop()
-		if len(in.LeftOut) > 0 || in.Box != "gw" || in.File != "home.yaml" || len(in.History) != 2 || len(in.Leases) != 2 || len(in.Keys) != 1 || len(in.Ports) != 3 {
-			t.Errorf("the backup is %+v", in)
+		if len(in.LeftOut) > 0 || in.Box != "gw" || in.File != "home.yaml" || len(in.History) != 3 || len(in.Leases) != 2 || len(in.Keys) != 1 || in.Isolated == nil || len(in.Ports) != 3 {
+			t.Errorf("the backup is %+v, with %d changes", in.Manifest, len(in.History))
 		}
 
 		b := fresh(t)
@@ -159,7 +162,7 @@ func TestBoxComesBackOnOtherHardware(t *testing.T) {
 			t.Errorf("ports: %+v, %v", ports, err)
 		}
 		out := b.restore(archive)
-		want := &api.Restored{Secrets: []string{"account", "spare"}, Devices: 1, Changes: 2, Notes: []string{"the leases: dhcpd has not taken them within 5s; it does as soon as it can"}}
+		want := &api.Restored{Secrets: []string{"account", "spare"}, Devices: 1, Isolated: 1, Changes: 3, Notes: []string{"the leases: dhcpd has not taken them within 5s; it does as soon as it can"}}
 		if diff := cmp.Diff(want, out); diff != "" {
 			t.Errorf("restored differs (-want +got):\n%s", diff)
 		}
@@ -177,10 +180,10 @@ func TestBoxComesBackOnOtherHardware(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, when := range []string{"at once", "after a restart"} {
-			if diff := cmp.Diff([]int{1, 2, 3}, b.numbers()); diff != "" {
+			if diff := cmp.Diff([]int{1, 2, 3, 4}, b.numbers()); diff != "" {
 				t.Errorf("%s, numbers differ (-want +got):\n%s", when, diff)
 			}
-			if s := b.status(); s.Name != "gw" || s.Mode != api.Running || len(s.Troubles) > 0 || s.Confirmed.Number != 3 {
+			if s := b.status(); s.Name != "gw" || s.Mode != api.Running || len(s.Troubles) > 0 || s.Confirmed.Number != 4 || !slices.Equal(s.Isolated, []string{"tv"}) {
 				t.Errorf("%s, status is %+v", when, s)
 			}
 			if got := b.confirmed(); got != file || !strings.Contains(got, "# the last word") {
@@ -197,11 +200,11 @@ func TestBoxComesBackOnOtherHardware(t *testing.T) {
 		}
 
 		// Once more is no harm, and says so.
-		if out := b.restore(archive); out.Secrets != nil || out.Devices != 0 || out.Changes != 0 || len(out.Notes) != 1 {
+		if out := b.restore(archive); out.Secrets != nil || out.Devices != 0 || out.Isolated != 0 || out.Changes != 0 || len(out.Notes) != 1 {
 			t.Errorf("once more: %+v", out)
 		}
 		// The owner's key went along: the next backup is theirs as well.
-		if _, again := b.opened(owner); len(again.History) != 3 {
+		if _, again := b.opened(owner); len(again.History) != 4 {
 			t.Errorf("the next backup has %d changes", len(again.History))
 		}
 	})
@@ -250,9 +253,9 @@ func TestRestoreThatIsCutOffIsRepeated(t *testing.T) {
 			if _, err := b.keep(b.tryRestored(file, out.Changes)); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			want := []int{1, 2, 3}
+			want := []int{1, 2, 3, 4}
 			if name == "confirmed" {
-				want = append(want, 4) // it was tried once more, although it was in force
+				want = append(want, 5) // it was tried once more, although it was in force
 			}
 			if diff := cmp.Diff(want, b.numbers()); diff != "" || b.confirmed() != file {
 				t.Errorf("%s: numbers differ (-want +got):\n%s\nconfirmed is\n%s", name, diff, b.confirmed())
@@ -339,6 +342,7 @@ func TestBackupThatIsRefusedLeavesNothing(t *testing.T) {
 			"newer":        []byte(strings.Replace(string(archive), `"version": 1`, `"version": 2`, 1)),
 			"bad history":  encoded(func(b *backup.Backup) { b.History = []backup.Change{{Number: 1, Data: b.History[1].Data}} }),
 			"bad secrets":  encoded(func(b *backup.Backup) { b.Secrets = []byte(`{"secrets":[{"name":"hunter2","value":""}]}`) }),
+			"isolated":     encoded(func(b *backup.Backup) { b.Isolated = []byte("hunter2") }),
 			"no secrets":   encoded(func(b *backup.Backup) { b.Secrets = []byte("hunter2") }),
 			"huge history": encoded(func(b *backup.Backup) { b.History[1].Data = make([]byte, 4<<20) }),
 		} {
