@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"bulkhead/netcfg/nstest"
 	"bulkhead/services/auth/access"
 	"bulkhead/webui/remote"
@@ -113,7 +115,17 @@ func TestPlantedSecretsLeakNowhere(t *testing.T) {
 		data, err := os.ReadFile(told)
 		return err == nil && bytes.Contains(data, []byte("hunter2-second"))
 	})
+	owner, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, saved := filepath.Join(b.dir, "stranger.txt"), filepath.Join(b.dir, "desk/gw.age")
+	if err := os.WriteFile(key, []byte("AGE-SECRET-KEY-"+plants[2]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{
+		{"secret", "recipients", "add", owner.Recipient().String(), "alex"}, {"backup", saved}, {"restore", saved, "--identity", key, "--yes"},
+		{"backup", "--recipient", plants[2], filepath.Join(b.dir, "desk/none.age")},
 		{"show"}, {"show", "rules"}, {"show", "drift"}, {"history"}, {"history", "show", "2"}, {"history", "diff", "1", "2"},
 		{"history", "export", filepath.Join(b.dir, "export")}, {"plan", file}, {"secret", "list"}, {"secret", "list", "--json"}, {"secret", "remove", "account"},
 		{"undo"},
@@ -134,6 +146,9 @@ func TestPlantedSecretsLeakNowhere(t *testing.T) {
 	b.hidden("what was said", []byte(strings.Join(said, "\n")))
 	b.hidden("an answer", answers)
 	b.hidden("the log", []byte(b.log.String()))
+	if _, err := os.Stat(saved); err != nil {
+		t.Errorf("there is no backup to look into: %v", err)
+	}
 	for _, dir := range []string{"run", "state", "export", "desk"} {
 		err := filepath.WalkDir(filepath.Join(b.dir, dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() || path == told {

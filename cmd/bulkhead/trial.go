@@ -59,14 +59,7 @@ var errNotKept = errors.New("the change was undone, and all is as before")
 
 // try tries a change, has it confirmed or undone by who sits there, and says so.
 func (a *app) try(ctx context.Context, s *site, in *bufio.Reader, p proposal) error {
-	r, err := a.attempt(ctx, s, in, p)
-	if refused, ok := errors.AsType[*api.Refused](err); ok && refused.Lockout != "" && p.terms.lockout {
-		if err := a.agreeToLockout(in, refused.Lockout); err != nil {
-			return err
-		}
-		p.terms.agreed = true
-		r, err = a.attempt(ctx, s, in, p)
-	}
+	r, err := a.insist(ctx, s, in, p)
 	switch {
 	case err != nil:
 		return err
@@ -80,6 +73,19 @@ func (a *app) try(ctx context.Context, s *site, in *bufio.Reader, p proposal) er
 		fmt.Fprintf(a.out, "Confirm it with: bulkhead %sconfirm%s\nUndo it with:    bulkhead %scancel\n", s.flags(), r.argument, s.flags())
 	}
 	return nil
+}
+
+// insist tries a change although it locks out, if who sits at the box agrees.
+func (a *app) insist(ctx context.Context, s *site, in *bufio.Reader, p proposal) (*attempt, error) {
+	r, err := a.attempt(ctx, s, in, p)
+	if refused, ok := errors.AsType[*api.Refused](err); ok && refused.Lockout != "" && p.terms.lockout {
+		if err := a.agreeToLockout(in, refused.Lockout); err != nil {
+			return nil, err
+		}
+		p.terms.agreed = true
+		return a.attempt(ctx, s, in, p)
+	}
+	return r, err
 }
 
 // comesBack is how long a box takes at most to be where it was, once a change that moved
