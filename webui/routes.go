@@ -3,7 +3,6 @@
 package webui
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,14 +33,6 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-type callerKey struct{}
-
-// callerOf returns who a request is from that was let in.
-func callerOf(ctx context.Context) auth.Caller {
-	c, _ := ctx.Value(callerKey{}).(auth.Caller)
-	return c
-}
-
 // need lets in who has a token or a session with the scope. Who answers will look again:
 // this is for a short way out, and for what is answered here.
 func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
@@ -53,7 +44,7 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 		ask = ""
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
+		_, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
 		switch {
 		case errors.Is(err, auth.ErrUnknown):
 			s.count.unknown.Add(1)
@@ -70,7 +61,7 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 			fail(w, http.StatusServiceUnavailable, noAuthd)
 		default:
 			s.count.letIn.Add(1)
-			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+			h.ServeHTTP(w, r)
 		}
 	})
 }

@@ -160,7 +160,7 @@ func TestConsole(t *testing.T) {
 	m.serve(t, filepath.Join(dir, "control.sock"), svcconf.Webuid.ID, map[string]any{
 		"/v1/identity": access.Identity{Addresses: []netip.Addr{netip.MustParseAddr("192.168.77.1")}},
 	})
-	if dir, err = privdrop.Dir(m.run, svcconf.Authd.Name, svcconf.Authd.ID, svcconf.Webuid.ID); err != nil {
+	if _, err := privdrop.Dir(m.run, svcconf.Authd.Name, svcconf.Authd.ID, svcconf.Webuid.ID); err != nil {
 		t.Fatal(err)
 	}
 	m.serve(t, filepath.Join(m.run, auth.SocketFile), svcconf.Webuid.ID, map[string]any{"/v1/claim": auth.Ownership{Code: "4X7M-09QT-ZK3A-B1CD"}})
