@@ -103,3 +103,27 @@ func Catalogued(name string) ([]Service, bool) {
 	s, ok := catalogue[name]
 	return slices.Clone(s), ok
 }
+
+// Application guesses what a connection to a port is, by the name of the built-in protocol
+// that the port alone belongs to; "" if there is none. Of several it is the first in the
+// order of the alphabet.
+func Application(proto uint8, port uint16) string {
+	if HasPorts(proto) {
+		return applications[Service{Proto: proto, Ports: true, Lo: port, Hi: port}]
+	}
+	return applications[Service{Proto: proto, Type: true, Lo: port, Hi: port}]
+}
+
+// applications are the built-in protocols by each of their services that is one port or
+// one ICMP type.
+var applications = func() map[Service]string {
+	byService := make(map[Service]string)
+	for _, name := range CatalogueNames() {
+		for _, s := range catalogue[name] {
+			if s.Lo == s.Hi && byService[s] == "" {
+				byService[s] = name
+			}
+		}
+	}
+	return byService
+}()

@@ -67,3 +67,18 @@ func TestCataloguedCannotBeChanged(t *testing.T) {
 		t.Error("the catalogue changed")
 	}
 }
+
+func TestApplication(t *testing.T) {
+	for _, tt := range []struct {
+		proto uint8
+		port  uint16
+		want  string
+	}{
+		{model.ProtoTCP, 443, "https"}, {model.ProtoUDP, 443, "http3"}, {model.ProtoUDP, 53, "dns"}, {model.ProtoICMP, 8, "ping"},
+		{model.ProtoTCP, 49152, ""}, {model.ProtoICMP, 3, ""}, {model.ProtoGRE, 0, ""},
+	} {
+		if got := model.Application(tt.proto, tt.port); got != tt.want {
+			t.Errorf("%d/%d is %q, want %q", tt.proto, tt.port, got, tt.want)
+		}
+	}
+}
