@@ -32,7 +32,7 @@ import (
 )
 
 // daemons of the gateway.
-var daemons = []string{"netcfgd", "wand", "dhcpd", "dnsd", "authd", "webuid"}
+var daemons = []string{"netcfgd", "wand", "dhcpd", "dnsd", "flowd", "authd", "webuid"}
 
 // runDir is where the daemons meet. It is the default of all of them, so that
 // programs run with lab exec need no flags; it is inside the world.

@@ -48,6 +48,7 @@ var audiences = []audience{
 	{svcconf.Dhcpd, svcconf.Dnsd, func(r *compile.Result, _ *revealer) any { return r.DHCP }}, // leases become names
 	{svcconf.Dnsd, svcconf.Dnsd, func(r *compile.Result, v *revealer) any { return v.dns(r.DNS) }},
 	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Web }},
+	{svcconf.Flowd, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Flow }}, // webuid asks it
 	{svcconf.Updated, svcconf.Updated, func(r *compile.Result, _ *revealer) any { return r.Update }},
 	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
 }

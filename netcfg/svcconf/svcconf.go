@@ -28,7 +28,9 @@ var (
 	Flowd  = User{"flowd", 7105}
 	Webuid = User{"webuid", 7106}
 	Pushd  = User{"pushd", 7107}
-	Authd  = User{"authd", 7109}
+	// Exportd sends out what flowd, which may change the kernel, must not.
+	Exportd = User{"exportd", 7108}
+	Authd   = User{"authd", 7109}
 )
 
 // Updated writes disks and mounts them, which takes root; nothing that it sends
@@ -36,7 +38,7 @@ var (
 var Updated = User{"updated", 0}
 
 // Users lists the daemons' users other than root.
-var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd, Authd}
+var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd, Exportd, Authd}
 
 // Files below the run directory (/run/bulkhead).
 const (
@@ -64,6 +66,13 @@ const (
 	AckFile = "ack"
 	// FlowsSocket is where flowd answers root and webuid, in <run>/flowd: HTTP and JSON.
 	FlowsSocket = "flows.sock"
+	// NamesSocket is where flowd is told by dnsd, in <run>/names, which names clients
+	// asked for: datagrams that AppendNamed makes.
+	NamesDir = "names"
+	// FeedDir is where flowd answers exportd: <run>/feed/flows.sock, flows and events as
+	// they come.
+	FeedDir     = "feed"
+	NamesSocket = "names.sock"
 	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
 	// zone, in <run>/<service>: package probe.
 	ProbeSocket = "probe.sock"

@@ -38,6 +38,7 @@ var Services = []Service{
 	{svcconf.Updated.Name, "update"},
 	{svcconf.Pushd.Name, "push"},
 	{svcconf.Authd.Name, "auth"},
+	{svcconf.Flowd.Name, "flow"},
 }
 
 // Dir returns the directory, below the run directory, in which each service has one for

@@ -320,3 +320,6 @@ func (v *Inventory) Records(now time.Time, list []record.Record) {
 		}
 	}
 }
+
+// Holder returns the MAC of who was last seen with an address; zero if nobody was.
+func (v *Inventory) Holder(a netip.Addr) model.MAC { return v.holders[a] }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -132,6 +133,13 @@ func (l *Lookout) Records(list []record.Record) {
 	defer l.mu.Unlock()
 	l.inv.Records(time.Now(), list)
 	l.news.Add(l.inv.Events()...)
+}
+
+// Holder returns the MAC of who was last seen with an address of a zone; zero if nobody was.
+func (l *Lookout) Holder(a netip.Addr) model.MAC {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inv.Holder(a)
 }
 
 // Tell adds an event that something else than the inventory has noticed.

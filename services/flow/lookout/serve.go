@@ -25,6 +25,9 @@ func (l *Lookout) Handle(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/events/live", l.news.Live)
 }
 
+// Feed has a server answer with events as they come.
+func (l *Lookout) Feed(mux *http.ServeMux) { mux.HandleFunc("GET /v1/events/live", l.news.Live) }
+
 func (l *Lookout) devices(w http.ResponseWriter, r *http.Request) {
 	form := r.URL.Query()
 	f := inventory.Filter{Device: form.Get("device"), Zone: form.Get("zone")}

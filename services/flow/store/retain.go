@@ -6,12 +6,22 @@ import (
 	"time"
 )
 
+// Keep changes how long records are kept, and in how much room: see [Options].
+func (s *Store) Keep(age time.Duration, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.o.Age, s.o.Bytes = age, bytes
+}
+
 // retain drops the oldest segments as long as they are too old, too many bytes, or as
 // long as there is too little room on the disk.
 func (s *Store) retain() {
 	oldest := int64(-1 << 63)
-	if s.o.Age > 0 {
-		oldest = s.o.Now().Add(-s.o.Age).UnixMilli()
+	s.mu.Lock()
+	age, most := s.o.Age, s.o.Bytes
+	s.mu.Unlock()
+	if age > 0 {
+		oldest = s.o.Now().Add(-age).UnixMilli()
 	}
 	dropped := false
 	for {
@@ -20,7 +30,7 @@ func (s *Store) retain() {
 		for _, seg := range s.segments {
 			bytes += seg.size
 		}
-		over := len(s.segments) > 0 && (s.segments[0].last < oldest || s.o.Bytes > 0 && bytes > s.o.Bytes)
+		over := len(s.segments) > 0 && (s.segments[0].last < oldest || most > 0 && bytes > most)
 		s.mu.Unlock()
 		if !over && !s.tight() || !s.dropOldest() {
 			break
