@@ -24,7 +24,7 @@ func main() {
 	dirs := run.Flags(flag.CommandLine)
 	flag.Parse()
 	me := svcconf.Flowd
-	_, err1 := privdrop.Dir(dirs.Run, me.Name, me.ID, svcconf.Webuid.ID) // who asks it
+	_, err1 := privdrop.Dir(dirs.Run, me.Name, me.ID, svcconf.Webuid.ID)        // who asks it
 	_, err2 := privdrop.Dir(dirs.Run, svcconf.NamesDir, me.ID, svcconf.Dnsd.ID) // who tells it names
 	_, err3 := privdrop.Dir(dirs.Run, svcconf.FeedDir, me.ID, svcconf.Exportd.ID)
 	_, err4 := privdrop.Dir(dirs.State, me.Name, me.ID, me.ID)
