@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"bulkhead/netcfg/model"
@@ -14,6 +15,9 @@ const (
 	maxArchive = 16 << 20
 	maxRestore = maxArchive/3*4 + 1<<16
 )
+
+// restoreTime is how long a request may take to arrive that restores a backup.
+const restoreTime = 5 * time.Minute
 
 // Keeper gives away what makes a box the one that it is, and takes it over from another.
 // Its errors wrap [ErrNothing] if there is nothing to back up, and [ErrSecret] for keys
@@ -56,6 +60,8 @@ type Restore struct {
 	Data    []byte `json:"data"`              // an archive of package backup, in the clear; the configuration in it is not looked at
 	Replace bool   `json:"replace,omitempty"` // secrets that have other values are to get those of the backup
 	Author  string `json:"author,omitempty"`
+	// Origin is not for clients of the HTTPS API: they are where they are.
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // Restored is what was taken over.
@@ -72,7 +78,18 @@ type Restored struct {
 func handleKeeper(mux router, k Keeper) {
 	mux.handle("GET /v1/ports", access.Read, get(k.Ports))
 	mux.handle("POST /v1/backup", access.Admin, post(k.Backup))
-	mux.handle("POST /v1/restore", access.Admin, postUpTo(maxRestore, k.Restore))
+	mux.handle("POST /v1/restore", access.Admin, slowly(postUpTo(maxRestore, k.Restore)))
+}
+
+// slowly gives a request the time that a large one takes over a slow line.
+func slowly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		now := time.Now()
+		_ = c.SetReadDeadline(now.Add(restoreTime)) // there are others without them, only sooner
+		_ = c.SetWriteDeadline(now.Add(2 * restoreTime))
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Ports implements [Keeper].

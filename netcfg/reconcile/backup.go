@@ -225,7 +225,7 @@ func (r *Reconciler) Restore(ctx context.Context, in api.Restore) (*api.Restored
 	}
 	ask := r.do(ctx, func() {
 		if err = r.ready(); err == nil {
-			err = r.takeOver(b, in.Replace, out)
+			err = r.takeOver(b, in, out)
 		}
 	})
 	if err := errors.Join(ask, err); err != nil {
@@ -244,7 +244,7 @@ func (r *Reconciler) Restore(ctx context.Context, in api.Restore) (*api.Restored
 
 // takeOver takes over what is kept in the store. What can be refused comes before what
 // cannot.
-func (r *Reconciler) takeOver(b *backup.Backup, replace bool, out *api.Restored) error {
+func (r *Reconciler) takeOver(b *backup.Backup, in api.Restore, out *api.Restored) error {
 	var isolated []isolation
 	if b.Isolated != nil {
 		if err := json.Unmarshal(b.Isolated, &isolated); err != nil {
@@ -266,7 +266,7 @@ func (r *Reconciler) takeOver(b *backup.Backup, replace bool, out *api.Restored)
 	}
 	out.Changes = n
 	if b.Secrets != nil {
-		taken, err := r.importSecrets(b.Secrets, replace)
+		taken, err := r.importSecrets(b.Secrets, in.Replace)
 		if err != nil {
 			return err
 		}
@@ -288,12 +288,12 @@ func (r *Reconciler) takeOver(b *backup.Backup, replace bool, out *api.Restored)
 		}
 		r.pins = pins
 	}
-	return r.takeIsolated(isolated, out)
+	return r.takeIsolated(isolated, in.Origin, out)
 }
 
 // takeIsolated keeps the machines from everybody that the other box kept from them: what
-// was found to be a danger there is one here.
-func (r *Reconciler) takeIsolated(list []isolation, out *api.Restored) error {
+// was found to be a danger there is one here. It does not isolate who restores it.
+func (r *Reconciler) takeIsolated(list []isolation, from api.Origin, out *api.Restored) error {
 	next := slices.Clone(r.isolated)
 	for _, i := range list {
 		switch {
@@ -306,6 +306,11 @@ func (r *Reconciler) takeIsolated(list []isolation, out *api.Restored) error {
 		}
 	}
 	if out.Isolated == 0 {
+		return nil
+	}
+	// Without a configuration there is no way in to guard: the one that comes has its own.
+	if err := r.guardIsolation(next, api.Isolate{Origin: from, AcceptLockout: r.target.setup}, r.clock.now()); err != nil {
+		out.Notes, out.Isolated = append(out.Notes, fmt.Sprintf("who is isolated: %v", err)), 0
 		return nil
 	}
 	if err := r.o.Store.Save(isolatedFile, next); err != nil {

@@ -369,5 +369,17 @@ func TestBackupThatIsRefusedLeavesNothing(t *testing.T) {
 		if out.Changes != 0 || !strings.Contains(out.Notes[0], "this box has one of its own") {
 			t.Errorf("with a history: got %+v", out)
 		}
+		// Nor does anybody lock themselves out by what the other box knew of them.
+		me := netip.MustParseAddr("192.168.10.9")
+		mine := encoded(func(b *backup.Backup) {
+			b.Isolated = []byte(`[{"machine": "192.168.10.9", "addresses": ["192.168.10.9"], "since": "2026-11-27T12:00:00Z"}]`)
+		})
+		out, err = b.r.Restore(t.Context(), api.Restore{Data: mine, Origin: api.Origin{Address: me}})
+		if err != nil || out.Isolated != 0 || !slices.ContainsFunc(out.Notes, func(s string) bool { return strings.HasPrefix(s, "who is isolated: ") }) {
+			t.Errorf("who isolates themselves: got %+v, %v", out, err)
+		}
+		if got := b.status().Isolated; !slices.Equal(got, []string{"tv"}) {
+			t.Errorf("isolated are %v", got)
+		}
 	})
 }
