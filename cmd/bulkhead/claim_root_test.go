@@ -46,7 +46,7 @@ type newBox struct {
 	t                 *testing.T
 	dir, bin          string
 	gw, desk, gadgets int // namespaces
-	webuid            *exec.Cmd
+	netcfgd, webuid   *exec.Cmd
 	log               lockedBuffer
 }
 
@@ -117,7 +117,7 @@ func unpack(t *testing.T) *newBox {
 	}
 	// One cable: the box's first port with one is where it waits for its owner.
 	nstest.Exec(t, b.gadgets, "ip", "link", "set", "eth0", "down")
-	b.start("netcfgd", "-setup")
+	b.netcfgd = b.start("netcfgd", "-setup")
 	b.start("authd")
 	b.webuid = b.start("webuid")
 	return b
