@@ -3,11 +3,13 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -128,7 +130,7 @@ func TestPlantedSecretsLeakNowhere(t *testing.T) {
 		{"backup", "--recipient", plants[2], filepath.Join(b.dir, "desk/none.age")},
 		{"show"}, {"show", "rules"}, {"show", "drift"}, {"history"}, {"history", "show", "2"}, {"history", "diff", "1", "2"},
 		{"history", "export", filepath.Join(b.dir, "export")}, {"plan", file}, {"secret", "list"}, {"secret", "list", "--json"}, {"secret", "remove", "account"},
-		{"undo"},
+		{"undo"}, {"support", filepath.Join(b.dir, "desk/support.zip")},
 	} {
 		out, _ := b.cli(append([]string{"--box", "gw"}, args...)...)
 		said = append(said, out)
@@ -139,6 +141,11 @@ func TestPlantedSecretsLeakNowhere(t *testing.T) {
 		t.Errorf("the export does not even name the secret: %v\n%s", err, exported)
 	}
 	b.hidden("the export", exported)
+	bundle := unzip(t, filepath.Join(b.dir, "desk/support.zip"))
+	if !bytes.Contains(bundle, []byte(`"account"`)) {
+		t.Errorf("the support bundle does not even name the secret:\n%s", bundle)
+	}
+	b.hidden("the support bundle", bundle)
 	answers := b.ask()
 	if !bytes.Contains(answers, []byte(`"account"`)) {
 		t.Errorf("the answers do not even name the secret:\n%s", answers)
@@ -176,4 +183,27 @@ func (b *newBox) hidden(where string, data []byte) {
 			}
 		}
 	}
+}
+
+// unzip returns all that is in a zip file.
+func unzip(t *testing.T, path string) (all []byte) {
+	t.Helper()
+	z, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		all = append(append(all, f.Name...), data...)
+	}
+	return all
 }
