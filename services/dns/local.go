@@ -153,14 +153,19 @@ func (t *table) addPTR(addr netip.Addr, name []byte, expires time.Time) {
 	}
 }
 
-// addApex makes name and all below it local. Names of servers are of use to nobody
-// here, but SOA and NS queries at the top must have an answer.
-func (t *table) addApex(name, server []byte, absent uint32) *apex {
+// newApex returns the top of a domain that the server answers for.
+func newApex(server []byte, absent uint32) *apex {
 	soa := slices.Concat(server, wireName("nobody.invalid"))
 	for _, v := range []uint32{1, 3600, 1200, 604800, absent} { // RFC 6303 section 3
 		soa = binary.BigEndian.AppendUint32(soa, v)
 	}
-	a := &apex{soa: soa, ns: server, absent: absent}
+	return &apex{soa: soa, ns: server, absent: absent}
+}
+
+// addApex makes name and all below it local. Names of servers are of use to nobody
+// here, but SOA and NS queries at the top must have an answer.
+func (t *table) addApex(name, server []byte, absent uint32) *apex {
+	a := newApex(server, absent)
 	if old := t.apexes[string(name)]; old != nil { // the local domain may be a special one
 		a.dsAbove = old.dsAbove
 	}

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -22,6 +23,7 @@ type server struct {
 	cache     *cache
 	conns     *conns
 	forwarder *forwarder
+	roots     *x509.CertPool // who signs certificates of resolvers; nil: whom the system trusts
 	running   sync.WaitGroup // listeners
 
 	mu        sync.Mutex // of what follows
@@ -46,6 +48,11 @@ func newServer(log *slog.Logger, port uint16) *server {
 func (s *server) close() {
 	s.cancel()
 	s.running.Wait()
+	for _, u := range *s.forwarder.upstreams.Load() {
+		if u.secure != nil {
+			u.secure.close()
+		}
+	}
 	s.forwarder.running.Wait() // which only listeners add to
 }
 
@@ -116,7 +123,7 @@ func (s *server) setViews(t *table) {
 	for _, z := range s.cfg.Zones {
 		p := place{netip.AddrPortFrom(z.Address, s.port), z.Link}
 		wanted[p] = true
-		v := &view{zone: z, table: t}
+		v := newView(z, t)
 		if l := s.listeners[p]; l != nil {
 			l.view.Store(v)
 			continue
@@ -169,29 +176,27 @@ func (s *server) listen(p place, v *view) *listener {
 func (s *server) setResolvers() {
 	old := *s.forwarder.upstreams.Load()
 	var ups []*upstream
-	secured := 0
 	for _, r := range s.cfg.Resolvers {
-		if r.TLS {
-			secured++
-			continue
-		}
 		if slices.ContainsFunc(s.cfg.Zones, func(z svcconf.DNSZone) bool { return z.Address == r.Addr.Addr() }) {
 			s.log.Warn("resolver ignored: it is this one", "resolver", r.Addr)
 			continue
 		}
 		u := &upstream{addr: r.Addr, log: s.log, count: s.count}
-		if i := slices.IndexFunc(old, func(u *upstream) bool { return u.addr == r.Addr }); i >= 0 {
+		if r.TLS {
+			u.secure = newSecure(r.Addr, r.Name, s.roots)
+		}
+		if i := slices.IndexFunc(old, u.same); i >= 0 {
 			u = old[i]
 		}
 		ups = append(ups, u)
 	}
-	switch {
-	case secured > 0 && len(ups) == 0:
-		s.log.Error("names outside cannot be resolved: all resolvers want TLS, which is not supported yet", "resolvers", secured)
-	case secured > 0:
-		s.log.Warn("resolvers that want TLS are not used: it is not supported yet", "resolvers", secured)
-	case len(ups) == 0:
+	if len(ups) == 0 {
 		s.log.Warn("names outside cannot be resolved: no resolvers")
+	}
+	for _, u := range old {
+		if u.secure != nil && !slices.Contains(ups, u) {
+			u.secure.close()
+		}
 	}
 	s.forwarder.upstreams.Store(&ups)
 	s.cache.clear()

@@ -660,18 +660,6 @@ func TestGarbageByUDPIsCounted(t *testing.T) {
 	waitFor(t, "five drops", func() bool { return b.stats().Dropped == 5 })
 }
 
-func TestOnlySecuredResolversAreReportedOnce(t *testing.T) {
-	b := newTestbed(t)
-	b.cfg.Resolvers = []model.Resolver{{Addr: netip.MustParseAddrPort("9.9.9.9:853"), TLS: true, Name: "dns.quad9.net"}}
-	b.put(t)
-	b.put(t)
-	b.want(t, "a.example", "SERVFAIL")
-	b.want(t, "a.example", "SERVFAIL")
-	if n := strings.Count(b.log.String(), "TLS"); n != 1 {
-		t.Errorf("reported %d times, want once:\n%s", n, b.log)
-	}
-}
-
 func TestResolverThatIsUsIsIgnored(t *testing.T) {
 	b := newTestbed(t)
 	b.cfg.Resolvers = []model.Resolver{{Addr: netip.MustParseAddrPort(b.addr)}}

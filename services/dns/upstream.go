@@ -32,14 +32,26 @@ var errFailed = errors.New("resolver has no answer")
 
 // upstream is one resolver that questions are forwarded to, and how it fares.
 type upstream struct {
-	addr  netip.AddrPort
-	log   *slog.Logger
-	count *counters
+	addr   netip.AddrPort
+	secure *secure // nil: asked in the clear
+	log    *slog.Logger
+	count  *counters
 
 	mu       sync.Mutex
 	failures int       // in a row
 	retryAt  time.Time // of one that is down
 	pardoned time.Time // until when it may respell names
+}
+
+// same reports whether other is the same resolver, asked in the same way.
+func (u *upstream) same(other *upstream) bool {
+	switch {
+	case u.addr != other.addr || (u.secure == nil) != (other.secure == nil):
+		return false
+	case u.secure == nil:
+		return true
+	}
+	return u.secure.config.ServerName == other.secure.config.ServerName
 }
 
 // usable reports whether u is worth a try at now. Of a resolver that is down it says
@@ -129,10 +141,36 @@ func resolve(ctx context.Context, ups []*upstream, q *question) *entry {
 	return nil
 }
 
-// exchange asks u, by UDP and then, where it must be, by TCP or without EDNS.
+// exchange asks u in the way that the configuration wants.
 func (u *upstream) exchange(ctx context.Context, q *question, timeout time.Duration) (*entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	var v verdict
+	var e *entry
+	var err error
+	if u.secure != nil {
+		v, e, err = u.exchangeSecure(ctx, q)
+	} else {
+		v, e, err = u.exchangeClear(ctx, q)
+	}
+	// Whether it was the resolver that failed or we who gave up, only the one is its
+	// fault.
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		u.record(err, time.Now())
+	}
+	switch {
+	case err != nil:
+		u.count.upstreamErrors.Add(1)
+		return nil, fmt.Errorf("ask resolver %s: %w", u.addr, err)
+	case v != answered:
+		u.count.upstreamFailed.Add(1)
+		return nil, fmt.Errorf("ask resolver %s: %w", u.addr, errFailed)
+	}
+	return e, nil
+}
+
+// exchangeClear asks u by UDP and then, where it must be, by TCP or without EDNS.
+func (u *upstream) exchangeClear(ctx context.Context, q *question) (verdict, *entry, error) {
 	query := newQuery(q, true)
 	v, e, err := u.udp(ctx, query)
 	if err == nil && v == simpler {
@@ -149,20 +187,7 @@ func (u *upstream) exchange(ctx context.Context, q *question, timeout time.Durat
 			u.pardon()
 		}
 	}
-	// Whether it was the resolver that failed or we who gave up, only the one is its
-	// fault.
-	if !errors.Is(ctx.Err(), context.Canceled) {
-		u.record(err, time.Now())
-	}
-	switch {
-	case err != nil:
-		u.count.upstreamErrors.Add(1)
-		return nil, fmt.Errorf("ask resolver %s: %w", u.addr, err)
-	case v != answered:
-		u.count.upstreamFailed.Add(1)
-		return nil, fmt.Errorf("ask resolver %s: %w", u.addr, errFailed)
-	}
-	return e, nil
+	return v, e, err
 }
 
 var buffers = sync.Pool{New: func() any { return new([4096]byte) }}

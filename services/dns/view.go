@@ -11,8 +11,20 @@ import (
 
 // view is what the clients of one zone see. It is immutable.
 type view struct {
-	zone  svcconf.DNSZone
-	table *table
+	zone    svcconf.DNSZone
+	table   *table
+	blocked map[string]*apex // domains in which nothing exists for this zone, by their names
+}
+
+// newView returns what the zone sees of the table.
+func newView(z svcconf.DNSZone, t *table) *view {
+	v := &view{zone: z, table: t, blocked: make(map[string]*apex, len(z.Block))}
+	for _, domain := range z.Block {
+		if name := wireName(domain); name != nil {
+			v.blocked[string(name)] = newApex(name, emptyTTL)
+		}
+	}
+	return v
 }
 
 // outcome is what became of a query.
@@ -83,7 +95,7 @@ func (v *view) decide(q *question) (a *apex, at int) {
 		}
 	}
 	if a == nil {
-		return nil, 0
+		return v.block(name)
 	}
 	if a.dsAbove && q.qtype == dns.TypeDS && at == 0 {
 		return nil, 0
@@ -92,6 +104,20 @@ func (v *view) decide(q *question) (a *apex, at int) {
 		return nil, 0
 	}
 	return a, at
+}
+
+// block returns the blocked domain that a name is in, and where in the name it begins.
+// Local names are never blocked: who blocks a domain means the world's.
+func (v *view) block(name []byte) (a *apex, at int) {
+	if len(v.blocked) == 0 {
+		return nil, 0
+	}
+	for at = 0; at < len(name); at += 1 + int(name[at]) {
+		if a = v.blocked[string(name[at:])]; a != nil {
+			return a, at
+		}
+	}
+	return nil, 0
 }
 
 // covers reports whether a reverse domain of which only parts are local has name in

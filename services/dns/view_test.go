@@ -73,7 +73,7 @@ func viewOf(t testing.TB, zone string) *view {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(cfg.Zones, func(z svcconf.DNSZone) bool { return z.Zone == zone })
-	return &view{zone: cfg.Zones[i], table: table}
+	return newView(cfg.Zones[i], table)
 }
 
 func query(name string, qtype uint16) *dns.Msg {
@@ -241,7 +241,7 @@ func TestLocalDomainBelowSpecialOneIsOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &view{zone: cfg.Zones[1], table: table}
+	v := newView(cfg.Zones[1], table)
 	for name, want := range map[string]string{
 		"nas.lan.internal": "NOERROR aa; nas.lan.internal. 60 IN A 192.168.30.10",
 		"x.internal":       "NXDOMAIN aa; " + emptySOA("internal."),
@@ -294,7 +294,7 @@ func TestRenewalKeepsTheNameAndAnInventoriedDeviceTakesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		var q question
-		v := &view{zone: cfg.Zones[1], table: table}
+		v := newView(cfg.Zones[1], table)
 		reply, _ := v.answer(nil, packed(t, query("phone.home.arpa", dns.TypeA)), iotTV, false, newCache(10, 1000), epoch, &q)
 		if got, want := show(t, reply), "NOERROR aa; phone.home.arpa. 60 IN A "+step.want; got != want {
 			t.Errorf("%s: got %q, want %q", step.what, got, want)
@@ -521,5 +521,47 @@ func TestConfigurationsThatCannotBeMeant(t *testing.T) {
 		if check(&cfg) == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestBlockedDomainsDoNotExistForTheZone(t *testing.T) {
+	cfg, leases := house()
+	cfg.Zones[1].Block = []string{"tracking.example", "home.arpa"}
+	table, err := newTable(&cfg, leases, nil, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const soa = "NXDOMAIN aa; authority tracking.example. 10800 IN SOA tracking.example. nobody.invalid. 1 3600 1200 604800 10800"
+	c := newCache(10, 1<<20)
+	ask := func(v *view, name string, qtype uint16) string {
+		var q question
+		client := v.zone.Subnet.Addr().Next().Next()
+		reply, what := v.answer(nil, packed(t, query(name, qtype)), client, false, c, epoch, &q)
+		if what == forward {
+			return "forward"
+		}
+		return show(t, reply)
+	}
+	v, other := newView(cfg.Zones[1], table), newView(cfg.Zones[0], table)
+	for _, tt := range []struct {
+		view  *view
+		name  string
+		qtype uint16
+		want  string
+	}{
+		{v, "tracking.example", dns.TypeA, soa},
+		{v, "a.b.tracking.example", dns.TypeAAAA, soa},
+		{v, "tracking.example", dns.TypeHTTPS, soa},
+		{v, "nottracking.example", dns.TypeA, "forward"},
+		{v, "example", dns.TypeA, "forward"},
+		{v, "tracking.example.org", dns.TypeA, "forward"},
+		{other, "tracking.example", dns.TypeA, "forward"},
+	} {
+		if got := ask(tt.view, tt.name, tt.qtype); got != tt.want {
+			t.Errorf("%s asks for %s: got %q, want %q", tt.view.zone.Zone, tt.name, got, tt.want)
+		}
+	}
+	if got := ask(v, "gw.home.arpa", dns.TypeA); !strings.HasPrefix(got, "NOERROR aa; gw.home.arpa.") {
+		t.Errorf("a local name in a blocked domain: %q", got)
 	}
 }
