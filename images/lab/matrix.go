@@ -199,6 +199,9 @@ func (l *Lab) Question(p *policy.Policy, from *Host, flow policy.Flow, s model.S
 			q.To, q.Receiver = to.Name, to.Host.Name
 		}
 	}
+	if q.Expect.Allow && q.Expect.To == model.Box { // whomever it was meant for
+		q.To, q.Receiver = model.Box, gatewayName
+	}
 	for _, f := range p.Forwards() { // which deliver elsewhere
 		if q.Expect.Rule == f.Rule {
 			q.Receiver = ""

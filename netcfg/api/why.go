@@ -72,6 +72,7 @@ var reasons = map[policy.Reason]string{
 	policy.Bogon:      "nobody on the internet has this source address",
 	policy.IPv6:       "IPv6 is closed",
 	policy.Isolated:   "one of the two is isolated",
+	policy.Answered:   "the box answers it itself, as dns.force says",
 	policy.Elsewhere:  "the box does not pass on packets to that address from there",
 	policy.Loopback:   "the box talks to itself",
 }

@@ -155,7 +155,7 @@ func (g *generator) config() *model.Config {
 		cfg.Zones = append(cfg.Zones, &model.Zone{
 			Name: "zone" + string(rune('a'+i)), Port: trunk, VLAN: uint16(10 * (i + 1)), Subnet: subnet, Gateway: at(1),
 			Admin: i == 0, Ping: g.IntN(3) > 0, DHCP: model.DHCP{Enabled: g.IntN(4) > 0, Pool: model.Range{First: at(32), Last: at(62)}},
-			DNS: model.DNS{Enabled: g.IntN(4) > 0}, Observed: observed,
+			DNS: model.DNS{Enabled: g.IntN(4) > 0, Force: g.IntN(3) == 0}, Observed: observed,
 		})
 	}
 	for i := range g.IntN(6) {

@@ -37,6 +37,7 @@ const (
 	setErrors    = "errors"    // ICMP types that report on a connection
 	mapForwards  = "forwards"  // protocol and port to device
 	mapForwarded = "forwarded" // device, protocol and port to mark
+	setForced    = "forced."   // and a zone: protocol and port to the box's address
 )
 
 func pairName(p policy.Pair) string { return p.From + "_" + p.To }
@@ -322,12 +323,32 @@ func (c *compiler) dstnat(t *table) {
 		}
 	}
 	service := []nft.Type{nft.InetProto, nft.InetService}
+	c.forced(t, &chain, service)
 	if up.IsValid() && t.set(nft.Set{Name: mapForwards, Key: service, Data: []nft.Type{nft.IPv4Addr}, Interval: ranges, Elements: to}) {
 		t.set(nft.Set{Name: mapForwarded, Key: append([]nft.Type{nft.IPv4Addr}, service...), Data: []nft.Type{nft.Mark}, Interval: ranges, Elements: marks})
-		chain.Rules = []nft.Rule{rule(eq(nft.IPDaddr, nft.Addr(up.Addr())),
-			nft.DNAT{Fields: []nft.Field{nft.L4Proto, nft.ThDport}, Map: mapForwards})}
+		chain.Rules = append(chain.Rules, rule(eq(nft.IPDaddr, nft.Addr(up.Addr())),
+			nft.DNAT{Fields: []nft.Field{nft.L4Proto, nft.ThDport}, Map: mapForwards}))
 	}
 	t.chain(chain)
+}
+
+// forced leads questions to DNS servers elsewhere to the box, in zones that want it. What
+// is of no single machine, and the box's own addresses, are left as they are.
+func (c *compiler) forced(t *table, chain *nft.Chain, service []nft.Type) {
+	for _, z := range c.cfg.Zones {
+		link := c.links[z.Name]
+		if link == "" || !c.policy.Forced(z) {
+			continue
+		}
+		name := setForced + z.Name
+		var to []nft.Element
+		for _, proto := range []uint8{model.ProtoTCP, model.ProtoUDP} {
+			to = append(to, nft.Element{Key: []nft.Range{nft.One(nft.U8(proto)), nft.One(nft.U16(53))}, Data: []nft.Value{nft.Addr(z.Gateway)}})
+		}
+		t.set(nft.Set{Name: name, Key: service, Data: []nft.Type{nft.IPv4Addr}, Elements: to})
+		chain.Rules = append(chain.Rules, rule(eq(nft.IIFName, nft.Iface(link)), eq(nft.FibDaddrType, nft.U32(nft.FibUnicast)),
+			nft.DNAT{Fields: []nft.Field{nft.L4Proto, nft.ThDport}, Map: name}))
+	}
 }
 
 // srcnat hides the zones behind the uplink's address, and behind the box's own a

@@ -43,6 +43,7 @@ const (
 	Elsewhere  Reason = "address"  // a destination the box does not serve to that party
 	Stray      Reason = "stray"    // not the beginning of a connection; only the ruleset sees this
 	Loopback   Reason = "loopback" // the box to itself
+	Answered   Reason = "answered" // by the box, whoever was asked: only queries have it
 	Isolated   Reason = "isolated" // one of the two machines is kept from everybody
 )
 
@@ -117,6 +118,9 @@ func (p *Policy) Decide(f Flow) Decision {
 	}
 	if p.Env.Uplink.IsValid() && f.Dst == p.Env.Uplink.Addr() && f.From != model.Box {
 		return p.forwarded(f)
+	}
+	if z := p.Config.Zone(f.From); z != nil && p.Forced(z) && p.asksElsewhere(f) {
+		f.Dst = z.Gateway
 	}
 	to := p.destination(f)
 	switch {
@@ -199,6 +203,19 @@ func (p *Policy) fromInternet(src netip.Addr) Reason {
 		return Bogon
 	}
 	return ""
+}
+
+// Forced reports whether the box answers all questions to DNS servers that come from the
+// zone, whoever they are meant for.
+func (p *Policy) Forced(z *model.Zone) bool { return z.DNS.Enabled && z.DNS.Force }
+
+// asksElsewhere reports whether f is a question to a DNS server that is not the box.
+func (p *Policy) asksElsewhere(f Flow) bool {
+	if f.Port != 53 || f.Proto != model.ProtoUDP && f.Proto != model.ProtoTCP || f.Dst == everyone || multicast.Contains(f.Dst) || thisNetwork.Contains(f.Dst) {
+		return false
+	}
+	party := p.partyOf(f.Dst)
+	return party != "" && party != model.Box
 }
 
 // destination returns the party that f goes to, or "" for addresses that the box

@@ -70,7 +70,11 @@ func (p *Policy) decideOn(src, dst Host, s model.Service) Decision {
 			return d
 		}
 	}
-	return p.Decide(f)
+	d := p.Decide(f)
+	if d.Allow && d.To == model.Box && dst.Party != model.Box {
+		return Decision{Reason: Answered, To: dst.Party} // for who asks whether it gets there
+	}
+	return d
 }
 
 func (p *Policy) forwardsTo(r *Rule, d *model.Device) bool {
@@ -191,6 +195,9 @@ func (p *Policy) services(pair Pair) []model.Service {
 		if f.Device.Zone.Name == pair.To {
 			list = append(list, f.Ports...)
 		}
+	}
+	if z := p.Config.Zone(pair.From); z != nil && p.Forced(z) {
+		list = append(list, serviceDNS...)
 	}
 	return list
 }
