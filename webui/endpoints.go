@@ -11,6 +11,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
 	"bulkhead/services/flow/record"
 	update "bulkhead/services/update/api"
@@ -81,6 +82,11 @@ var endpoints = []endpoint{
 	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
 	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},
+	{"GET flows?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Records of flows, the one that ended last first", nil, []record.Record{}, nil},
+	{"GET flows/top?by&per&since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Who or what had most, in bytes, connections or refused packets", nil, []record.Sum{}, nil},
+	{"GET flows/talks?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Who talks to whom about what", nil, flows.Talks{}, nil},
+	{"GET flows/needs?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "What rules could be proposed for, and which rules were of use", nil, flows.Needs{}, nil},
+	{"GET flows/status", access.Read, flowd, "How the recording of flows goes", nil, flows.Status{}, nil},
 	{"GET devices/seen?device&zone&known", access.Read, flowd, "The devices that were seen, in the inventory or not, the one that was seen last first; whom one speaks with, if it is asked for", nil, []inventory.Device{}, nil},
 	{"GET events?since&kind&device&zone&limit", access.Read, flowd, "What there was to tell, the latest first", nil, []record.Event{}, nil},
 	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},

@@ -12,6 +12,7 @@ import (
 
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
 	"bulkhead/services/flow/news"
 	"bulkhead/services/flow/record"
@@ -70,9 +71,88 @@ func serveFlowd(t *testing.T, run string) *news.Log {
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	})
+	serveFlows(mux)
 	srv := &http.Server{Handler: mux}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })
 	return log
+}
+
+// flown are the records of the made-up flowd.
+func flown() []record.Record {
+	side := func(zone, device, addr string, port uint16) record.Side {
+		return record.Side{Zone: zone, Device: device, Addr: netip.MustParseAddr(addr), Port: port}
+	}
+	at := today.Add(-time.Hour)
+	return []record.Record{
+		{
+			Start: at, End: at.Add(90 * time.Second), Began: at, Src: side("services", "nextcloud", "192.168.20.11", 40000), Dst: side("storage", "nas", "192.168.30.10", 2049),
+			Proto: 6, Out: record.Count{Packets: 900, Bytes: 1_234_567}, In: record.Count{Packets: 800, Bytes: 98_765_432_100}, Verdict: record.Allowed, Rule: "nextcloud-data", Ended: record.Finished, App: "nfs",
+		},
+		{
+			Start: at, End: at.Add(time.Second), Began: at, Src: side("guest", "", "192.168.50.130", 50000), Dst: side("internet", "", "203.0.113.9", 443),
+			Proto: 6, Out: record.Count{Packets: 9, Bytes: 999}, In: record.Count{Packets: 8, Bytes: 1000}, Verdict: record.Allowed, Rule: "browsing", Ended: record.Reset, App: "https", Name: "films.example",
+		},
+		{
+			Start: at.Truncate(time.Minute), End: at.Truncate(time.Minute).Add(time.Minute), Began: at, Src: side("iot", "tv", "192.168.40.12", 0), Dst: side("storage", "nas", "192.168.30.10", 445),
+			Proto: 6, Out: record.Count{Packets: 12, Bytes: 720}, Verdict: record.Refused, Reason: "policy", App: "smb",
+		},
+		{
+			Start: at.Add(-time.Hour), End: at.Add(-time.Hour), Began: at, Src: record.Side{Zone: "iot"}, Dst: record.Side{Zone: "internet"},
+			Out: record.Count{Packets: 4_000_000, Bytes: 240_000_000}, Verdict: record.Refused,
+		},
+	}
+}
+
+// serveFlows answers questions about them.
+func serveFlows(mux *http.ServeMux) {
+	picked := func(r *http.Request) (list []record.Record) {
+		q, err := flows.ParseQuery(r.URL.Query(), func(name string) bool { return name == "iot" || name == "guest" })
+		if err != nil {
+			panic(err)
+		}
+		list = []record.Record{}
+		for _, r := range flown() {
+			if q.Match(&r) {
+				list = append(list, r)
+			}
+		}
+		return list
+	}
+	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(picked(r)) })
+	mux.HandleFunc("GET /v1/flows/top", func(w http.ResponseWriter, r *http.Request) {
+		_, group, err := flows.ParseTop(r.URL.Query())
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+			return
+		}
+		list := []record.Sum{}
+		for _, r := range picked(r) {
+			s := record.Sum{}
+			s.Key, s.Zone = group.Key(&r)
+			s.Add(&r)
+			list = append(list, s)
+		}
+		_ = json.NewEncoder(w).Encode(list)
+	})
+	mux.HandleFunc("GET /v1/flows/talks", func(w http.ResponseWriter, r *http.Request) {
+		var out flows.Talks
+		for _, r := range picked(r) {
+			s := record.TalkSum{Talk: record.TalkOf(&r)}
+			s.Sum.Add(&r)
+			out.Talks = append(out.Talks, s)
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	})
+	mux.HandleFunc("GET /v1/flows/needs", func(w http.ResponseWriter, r *http.Request) {
+		refused := flown()[2]
+		n := flows.Need{Kind: flows.Kind{
+			From: flows.Party{Zone: "iot", Device: "tv", Addr: refused.Src.Addr}, To: flows.Party{Zone: "storage", Device: "nas", Addr: refused.Dst.Addr},
+			Proto: 6, Port: 445, Reason: "policy",
+		}, First: refused.Start, Last: refused.End}
+		n.Add(&refused)
+		_ = json.NewEncoder(w).Encode(flows.Needs{Needs: []flows.Need{n}, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: today.AddDate(0, 0, -100)})
+	})
 }

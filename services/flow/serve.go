@@ -8,7 +8,6 @@ import (
 
 	"bulkhead/services/flow/api"
 	"bulkhead/services/flow/record"
-	"bulkhead/services/flow/store"
 	"bulkhead/services/metrics"
 )
 
@@ -19,6 +18,7 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("GET /v1/flows/live", d.follow)
 	mux.HandleFunc("GET /v1/flows/top", d.top)
 	mux.HandleFunc("GET /v1/flows/talks", d.talks)
+	mux.HandleFunc("GET /v1/flows/needs", d.needs)
 	mux.HandleFunc("GET /v1/flows/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, d.status()) })
 	d.lookout.Handle(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fail(w, http.StatusNotFound, "there is nothing here") })
@@ -83,7 +83,7 @@ func (d *daemon) talks(w http.ResponseWriter, r *http.Request) {
 	out := api.Talks{}
 	out.Talks, out.Rest, err = d.store.Talks(r.Context(), q.Filter, q.Limit)
 	if out.Talks == nil {
-		out.Talks = []store.TalkSum{}
+		out.Talks = []record.TalkSum{}
 	}
 	respond(w, out, err)
 }

@@ -24,6 +24,7 @@ func (w *writer) fail(format string, args ...any) {
 
 // prefixes part types of one name, by the path of their package.
 var prefixes = map[string]string{
+	"bulkhead/services/flow/api":        "Flow",
 	"bulkhead/services/flow/inventory":  "Seen",
 	"bulkhead/netcfg/facts":             "Uplink",
 	"bulkhead/services/update/api":      "Update",

@@ -4,14 +4,13 @@ package api
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
 	"bulkhead/services/flow/record"
-	"bulkhead/services/flow/store"
-	"bulkhead/services/flow/track"
 )
 
 // Bounds of answers.
@@ -148,16 +147,72 @@ func ParseTop(v url.Values) (m record.Measure, g record.Group, err error) {
 
 // Talks is who has talked to whom.
 type Talks struct {
-	Talks []store.TalkSum `json:"talks"`
-	Rest  record.Sum      `json:"rest"` // what is in none of them
+	Talks []record.TalkSum `json:"talks"`
+	Rest  record.Sum       `json:"rest"` // what is in none of them
 }
 
 // Status is how recording goes.
 type Status struct {
-	Tracked   track.Stats `json:"tracked"`
-	Store     store.Stats `json:"store"`
-	Lost      uint64      `json:"lost"`      // times that the kernel had no room for events
-	Unread    uint64      `json:"unread"`    // messages of the kernel that made no sense
-	NamesLost uint64      `json:"namesLost"` // DNS answers that dnsd had no room for
-	Trouble   string      `json:"trouble,omitempty"`
+	Tracked   record.TrackStats `json:"tracked"`
+	Store     record.StoreStats `json:"store"`
+	Lost      uint64            `json:"lost"`      // times that the kernel had no room for events
+	Unread    uint64            `json:"unread"`    // messages of the kernel that made no sense
+	NamesLost uint64            `json:"namesLost"` // DNS answers that dnsd had no room for
+	Trouble   string            `json:"trouble,omitempty"`
+}
+
+// Observing is what the name of a rule starts with that lets an observed zone do
+// everything: policy.Observing.
+const Observing = "observe:"
+
+// Needs is what rules could be proposed for, and which rules were of use.
+type Needs struct {
+	Needs  []Need         `json:"needs"`
+	More   int            `json:"more,omitempty"` // records of kinds that there was no room for
+	Used   map[string]int `json:"used"`           // rules that decided something within 30 or 90 days
+	Oldest time.Time      `json:"oldest"`         // of the records; zero if none is on the disk yet
+}
+
+// Need is connections of one kind that somebody opened, or tried to.
+type Need struct {
+	Kind
+	Count uint64    `json:"count"` // connections, or packets that were refused
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	Name  string    `json:"name,omitempty"` // DNS name, of one of them
+}
+
+// Kind is what connections have in common that a rule could name.
+type Kind struct {
+	From   Party  `json:"from"`
+	To     Party  `json:"to"`
+	Proto  uint8  `json:"proto"`
+	Port   uint16 `json:"port,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Party is one side of a kind of connections.
+type Party struct {
+	Zone   string     `json:"zone"`
+	Device string     `json:"device,omitempty"`
+	Addr   netip.Addr `json:"addr,omitzero"` // zero on the internet
+}
+
+// Add adds a record of the kind.
+func (n *Need) Add(r *record.Record) {
+	if r.Verdict == record.Refused {
+		n.Count += r.Out.Packets
+	} else {
+		n.Count++
+	}
+	if r.Start.Before(n.First) {
+		n.First = r.Start
+	}
+	if r.End.After(n.Last) {
+		n.Last = r.End
+	}
+	if n.Name == "" {
+		n.Name = r.Name
+	}
 }

@@ -194,12 +194,12 @@ func sameTop(t *testing.T, s *store.Store, f record.Filter, m record.Measure, g 
 
 func sameTalks(t *testing.T, s *store.Store, f record.Filter, n int, list []record.Record) {
 	t.Helper()
-	sums := make(map[store.Talk]record.Sum)
+	sums := make(map[record.Talk]record.Sum)
 	var total record.Sum
 	for _, r := range list {
-		sum := sums[store.TalkOf(&r)]
+		sum := sums[record.TalkOf(&r)]
 		sum.Add(&r)
-		sums[store.TalkOf(&r)] = sum
+		sums[record.TalkOf(&r)] = sum
 		total.Add(&r)
 	}
 	got, rest, err := s.Talks(t.Context(), f, n)

@@ -47,20 +47,7 @@ const (
 )
 
 // Stats are counts since Open, and what there is now.
-type Stats struct {
-	Appended uint64 `json:"appended"` // records
-	Lost     uint64 `json:"lost"`     // records for which there was no room
-	Dropped  uint64 `json:"dropped"`  // segments that retention took away
-	Damaged  uint64 `json:"damaged"`  // files that were set aside
-	Syncs    uint64 `json:"syncs"`    // of files and directories
-	Written  uint64 `json:"written"`  // bytes, to all files
-
-	Segments int       `json:"segments"`
-	Bytes    int64     `json:"bytes"`   // of segments
-	Memory   int       `json:"memory"`  // records that are in no segment yet
-	Oldest   time.Time `json:"oldest"`  // end of a record, at most; zero if there are no segments
-	Trouble  string    `json:"trouble"` // why the last attempt to write failed; "" if it did not
-}
+type Stats = record.StoreStats
 
 // Store is a directory of flow records. All methods may be called at the same time.
 type Store struct {

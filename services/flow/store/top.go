@@ -70,58 +70,14 @@ func groupColumns(g record.Group) columns {
 	return setOf(colRule, colReason)
 }
 
-// Talk is what one party has to do with another.
-type Talk struct {
-	From    Party          `json:"from"`
-	To      Party          `json:"to"`
-	App     string         `json:"app,omitempty"`   // or else
-	Proto   uint8          `json:"proto,omitempty"` // these two
-	Port    uint16         `json:"port,omitempty"`
-	Verdict record.Verdict `json:"verdict"`
-	Rule    string         `json:"rule,omitempty"`
-	Reason  string         `json:"reason,omitempty"`
-}
-
-// Party is one that talks: a device with a name, or all others of a zone.
-type Party struct {
-	Zone   string `json:"zone"`
-	Device string `json:"device,omitempty"`
-}
-
-// TalkOf is the talk that a record is of.
-func TalkOf(r *record.Record) Talk {
-	t := Talk{
-		From: Party{r.Src.Zone, r.Src.Device}, To: Party{r.Dst.Zone, r.Dst.Device},
-		App: r.App, Verdict: r.Verdict, Rule: r.Rule, Reason: r.Reason,
-	}
-	if t.App == "" {
-		t.Proto, t.Port = r.Proto, r.Dst.Port
-	}
-	return t
-}
-
-func (a *Talk) compare(b *Talk) int {
-	return cmp.Or(
-		cmp.Compare(a.From.Zone, b.From.Zone), cmp.Compare(a.From.Device, b.From.Device),
-		cmp.Compare(a.To.Zone, b.To.Zone), cmp.Compare(a.To.Device, b.To.Device),
-		cmp.Compare(a.App, b.App), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
-		cmp.Compare(a.Verdict, b.Verdict), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Reason, b.Reason))
-}
-
-// TalkSum is what the records of one talk add up to. Its sum has no key.
-type TalkSum struct {
-	Talk
-	Sum record.Sum `json:"sum"`
-}
-
 // Talks adds up who has talked to whom. It returns the n talks with the most connections
 // and refused packets, in the order of their parties, and what is in all others.
-func (s *Store) Talks(ctx context.Context, f record.Filter, n int) (list []TalkSum, rest record.Sum, err error) {
-	t := tally[Talk]{
+func (s *Store) Talks(ctx context.Context, f record.Filter, n int) (list []record.TalkSum, rest record.Sum, err error) {
+	t := tally[record.Talk]{
 		sources: s.sources(),
-		key:     TalkOf,
+		key:     record.TalkOf,
 		value:   func(s *record.Sum) uint64 { return s.Connections + s.Refused },
-		compare: func(a, b Talk) int { return a.compare(&b) },
+		compare: func(a, b record.Talk) int { return a.Compare(&b) },
 		n:       max(n, 0),
 	}
 	shared := setOf(colSrcZone, colSrcDevice, colDstZone, colDstDevice, colApp, colProto, colDstPort, colVerdict, colRule, colReason)
@@ -129,9 +85,9 @@ func (s *Store) Talks(ctx context.Context, f record.Filter, n int) (list []TalkS
 		return nil, record.Sum{}, err
 	}
 	for _, r := range t.rows {
-		list = append(list, TalkSum{r.key, r.sum})
+		list = append(list, record.TalkSum{Talk: r.key, Sum: r.sum})
 	}
-	slices.SortFunc(list, func(a, b TalkSum) int { return a.compare(&b.Talk) })
+	slices.SortFunc(list, func(a, b record.TalkSum) int { return a.Compare(&b.Talk) })
 	return list, t.rest(), nil
 }
 

@@ -45,19 +45,7 @@ type Tracker struct {
 	before map[string]record.Count // named counters
 
 	out   []record.Record
-	Stats Stats
-}
-
-// Stats is what was counted since the start.
-type Stats struct {
-	Open     int    `json:"open"`
-	Ended    uint64 `json:"ended"`    // connections
-	Unmarked uint64 `json:"unmarked"` // of them, those that no rule let in: the box with itself
-	Unseen   uint64 `json:"unseen"`   // of them, those whose beginning was not seen
-	Vanished uint64 `json:"vanished"` // connections whose end was lost
-	Resyncs  uint64 `json:"resyncs"`
-	Refused  uint64 `json:"refused"` // packets
-	Crowded  uint64 `json:"crowded"` // connections that there was no room to follow
+	Stats record.TrackStats
 }
 
 // key tells connections apart. The ID is the kernel's, since a port is used again.
