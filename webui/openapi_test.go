@@ -102,11 +102,12 @@ func TestOpenAPIHasAllThereIs(t *testing.T) {
 		"POST /v1/gokrazy-password": "it is update/gokrazy-password from elsewhere",
 		"POST /v1/keys/reset":       "for who stands before the box",
 		"GET /v1/events/live":       "for services on the box",
+		"GET /v1/flows/live":        "for services on the box",
 		"POST /v1/boot-other":       "for who stands before the box",
 		"POST /v1/reset":            "for who stands before the box",
 	}
 	found := map[string]bool{}
-	for _, dir := range []string{"../netcfg/api", "../services/update", "../services/flow/lookout"} {
+	for _, dir := range []string{"../netcfg/api", "../services/update", "../services/flow/lookout", "../services/flow"} {
 		for _, r := range patterns(t, dir) {
 			found[r] = true
 			if !documented[r] && local[r] == "" && !strings.Contains(r, "/gokrazy/") {
