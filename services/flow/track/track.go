@@ -11,6 +11,7 @@ package track
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"bulkhead/netcfg/model"
@@ -39,6 +40,8 @@ type Tracker struct {
 	parts  map[key]part     // of those in open that some of is recorded of
 	gone   map[key]struct{} // those in open that a look at the table did not find
 	names  names
+	young  []young                  // of open, those whose name may be on its way, in order of age
+	grown  int                      // how many of young are not any more
 	macs   map[netip.Addr]model.MAC // of who was refused
 	counts map[total]sums
 	since  time.Time               // of counts
@@ -66,6 +69,20 @@ type connection struct {
 	began int64  // milliseconds since 1970
 	name  string // that the client had asked for
 }
+
+// young is a connection that began a moment ago.
+type young struct {
+	key   key
+	began int64 // milliseconds since 1970
+}
+
+// Names come from dnsd a moment after the client has its answer, when the connection may
+// be there already. For so long a name counts as one from before; maxYoung bounds how many
+// connections wait for one.
+const (
+	nameLag  = 500 * time.Millisecond
+	maxYoung = 1 << 14
+)
 
 // part is what is recorded of a connection already.
 type part struct {
@@ -127,12 +144,44 @@ func (t *Tracker) Begin(c *capture.Conn, now time.Time) {
 		began = c.Start
 	}
 	t.open[k] = connection{began.UnixMilli(), t.names.of(c.Orig.Src.Addr(), c.Orig.Dst.Addr(), now)}
+	if now.Sub(began) < nameLag {
+		t.settle(now)
+		if len(t.young) < maxYoung {
+			t.young = append(t.young, young{k, began.UnixMilli()})
+		}
+	}
+}
+
+// settle gives the connections that are not young any more the names that they keep.
+func (t *Tracker) settle(now time.Time) {
+	for t.grown < len(t.young) && now.UnixMilli()-t.young[t.grown].began >= nameLag.Milliseconds() {
+		k := t.young[t.grown].key
+		if o, ok := t.open[k]; ok {
+			t.open[k] = t.rename(k, o, now)
+		}
+		t.grown++
+	}
+	if t.grown > len(t.young)/2 {
+		t.young = slices.Delete(t.young, 0, t.grown)
+		t.grown = 0
+	}
+}
+
+func (t *Tracker) rename(k key, o connection, now time.Time) connection {
+	if name := t.names.of(netip.AddrFrom4(k.src), netip.AddrFrom4(k.dst), now); name != "" {
+		o.name = name
+	}
+	return o
 }
 
 // End makes the record of a connection that has ended.
 func (t *Tracker) End(c *capture.Conn, now time.Time) {
 	k := keyOf(c)
+	t.settle(now)
 	o, seen := t.open[k]
+	if seen && now.UnixMilli()-o.began < nameLag.Milliseconds() {
+		o = t.rename(k, o, now)
+	}
 	p := t.parts[k]
 	delete(t.open, k)
 	delete(t.parts, k)
@@ -300,6 +349,7 @@ func (t *Tracker) Resynced(now time.Time) {
 // Named takes down that a client was told a name's address. Names are those of the DNS,
 // checked by who hands them in.
 func (t *Tracker) Named(client, addr netip.Addr, name string, now time.Time) {
+	t.settle(now) // what comes now is too late for them
 	t.names.add(client, addr, name, now)
 }
 

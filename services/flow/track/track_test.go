@@ -105,6 +105,35 @@ func TestConnectionBecomesARecord(t *testing.T) {
 	}
 }
 
+// dnsd tells of its answers in batches: the client is faster.
+func TestNameThatComesAMomentLateIsTheConnections(t *testing.T) {
+	tr := tracker()
+	client := netip.MustParseAddr("192.168.40.100")
+	tr.Named(client, server, "before.example", noon.Add(-time.Hour))
+	for i := range 3 {
+		c := out(uint32(i + 1))
+		c.Start = noon.Add(time.Duration(i) * time.Minute)
+		c.Stop = c.Start.Add(30 * time.Second)
+		tr.Begin(c, c.Start)
+		if i > 0 { // the last ends before anything else happens
+			tr.Named(client, server, fmt.Sprintf("films-%d.example", i), c.Start.Add(100*time.Millisecond))
+		}
+		if i < 2 {
+			tr.Named(client, server, "later.example", c.Start.Add(time.Second))
+			tr.End(c, c.Stop)
+		} else {
+			tr.End(c, c.Start.Add(200*time.Millisecond))
+		}
+	}
+	var got []string
+	for _, r := range tr.Take(noon.Add(time.Hour)) {
+		got = append(got, r.Name)
+	}
+	if diff := cmp.Diff([]string{"before.example", "films-1.example", "films-2.example"}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestZonesKeepToThemselvesWhatTheyWant(t *testing.T) {
 	tr := tracker()
 	for i, src := range []string{"192.168.50.9:1", "192.168.60.9:1", "192.168.60.10:1", "192.168.70.9:1"} {
