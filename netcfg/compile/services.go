@@ -39,6 +39,7 @@ func (c *compiler) compileDNS() svcconf.DNS {
 		if link, ok := c.links[z.Name]; ok && z.DNS.Enabled {
 			d.Zones = append(d.Zones, svcconf.DNSZone{
 				Zone: z.Name, Link: link, Address: z.Gateway, Subnet: z.Subnet, Block: z.DNS.Block, Force: z.DNS.Force,
+				Names: z.Flows == model.RecordFull,
 			})
 		}
 	}

@@ -172,6 +172,7 @@ type DNSZone struct {
 	Subnet  netip.Prefix `json:"subnet"`  // clients from outside are refused
 	Block   []string     `json:"block,omitempty"`
 	Force   bool         `json:"force,omitempty"`
+	Names   bool         `json:"names,omitempty"` // flowd is told what clients ask for
 }
 
 // Host is a local name.

@@ -42,6 +42,9 @@ type Stats struct {
 	CacheEntries int
 	CacheBytes   int
 	CacheEvicted uint64
+
+	NamesTold uint64 // answers that flowd was told of
+	NamesLost uint64 // answers that it had no room for, while it was there
 }
 
 func (c *counters) snapshot() Stats {

@@ -37,7 +37,7 @@ const leasePause = 100 * time.Millisecond
 // It returns ctx's error; what is wrong with one configuration or one link is
 // logged, and the rest goes on.
 func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
-	s := newServer(log, Port)
+	s := newServer(log, Port, newTeller(dirs.Run))
 	defer s.close()
 	leases := filepath.Join(dirs.RunDir(svcconf.Dhcpd.Name), svcconf.LeasesFile)
 	g, ctx := errgroup.WithContext(ctx)
@@ -58,6 +58,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 	g.Go(func() error {
 		return probe.Serve(ctx, log, filepath.Join(dirs.RunDir(svcconf.Dnsd.Name), svcconf.ProbeSocket), s.probe)
 	})
+	g.Go(func() error { return s.teller.run(ctx) })
 	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, svcconf.Dnsd.Name, s.metrics) })
 	return g.Wait()
 }

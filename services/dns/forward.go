@@ -24,6 +24,7 @@ type forwarder struct {
 	ctx       context.Context // ends with the service
 	cache     *cache
 	count     *counters
+	teller    *teller
 	upstreams atomic.Pointer[[]*upstream]
 	running   sync.WaitGroup
 
@@ -40,14 +41,15 @@ type flight struct{ waiters []*waiter }
 type waiter struct {
 	question
 	zone   string
+	names  bool // flowd may know what is asked
 	client netip.AddrPort
 	tcp    bool
 	send   func(reply []byte, to netip.AddrPort)
 }
 
-func newForwarder(ctx context.Context, c *cache, count *counters) *forwarder {
+func newForwarder(ctx context.Context, c *cache, count *counters, t *teller) *forwarder {
 	f := &forwarder{
-		ctx: ctx, cache: c, count: count,
+		ctx: ctx, cache: c, count: count, teller: t,
 		flights: make(map[string]*flight), byZone: make(map[string]int), byClient: make(map[netip.Addr]int),
 	}
 	f.upstreams.Store(new([]*upstream))
@@ -125,6 +127,9 @@ func (f *forwarder) fly(key string, q *question, ups *[]*upstream) {
 	}
 	f.mu.Unlock()
 	for _, w := range waiters {
+		if w.names {
+			f.teller.tell(w.client.Addr().Unmap(), w.qtype, e)
+		}
 		w.send(e.reply(nil, &w.question, w.limit(w.tcp), now), w.client)
 	}
 }

@@ -26,4 +26,6 @@ func (s *server) metrics(p *metrics.Page) {
 	p.Gauge("cache_entries", "Answers in the cache.", metrics.Of(c.CacheEntries))
 	p.Gauge("cache_bytes", "Size of the cache.", metrics.Of(c.CacheBytes))
 	p.Counter("cache_evicted_total", "Answers that made room for others.", metrics.Of(c.CacheEvicted))
+	p.Counter("names_told_total", "Answers that flowd was told of.", metrics.Of(c.NamesTold))
+	p.Counter("names_lost_total", "Answers that flowd had no room for.", metrics.Of(c.NamesLost))
 }

@@ -22,6 +22,7 @@ type server struct {
 	count     *counters
 	cache     *cache
 	conns     *conns
+	teller    *teller
 	forwarder *forwarder
 	roots     *x509.CertPool // who signs certificates of resolvers; nil: whom the system trusts
 	running   sync.WaitGroup // listeners
@@ -33,14 +34,15 @@ type server struct {
 	listeners map[place]*listener
 }
 
-func newServer(log *slog.Logger, port uint16) *server {
+func newServer(log *slog.Logger, port uint16, t *teller) *server {
 	s := &server{
 		log: log, port: port, count: new(counters), conns: newConns(),
 		cache:     newCache(cacheEntries, cacheBytes),
+		teller:    t,
 		listeners: make(map[place]*listener),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.forwarder = newForwarder(s.ctx, s.cache, s.count)
+	s.forwarder = newForwarder(s.ctx, s.cache, s.count, t)
 	return s
 }
 
@@ -61,6 +63,7 @@ func (s *server) stats() Stats {
 	st := s.count.snapshot()
 	st.CacheEntries, st.CacheBytes = s.cache.size()
 	st.CacheEvicted = s.cache.evicted.Load()
+	st.NamesTold, st.NamesLost = s.teller.told.Load(), s.teller.lost.Load()
 	return st
 }
 

@@ -157,7 +157,7 @@ func (b *safeBuffer) String() string {
 func newTestbed(t testing.TB, resolvers ...netip.AddrPort) *testbed {
 	t.Helper()
 	log := new(safeBuffer)
-	b := &testbed{server: newServer(slog.New(slog.NewTextHandler(log, nil)), dead(t).Port()), log: log}
+	b := &testbed{server: newServer(slog.New(slog.NewTextHandler(log, nil)), dead(t).Port(), newTeller(t.TempDir())), log: log}
 	t.Cleanup(b.close)
 	b.cfg = svcconf.DNS{
 		Domain: "home.arpa", Name: "gw",

@@ -127,7 +127,7 @@ func (l *listener) readQueries(conn net.Conn, client netip.AddrPort, slots chan 
 			return
 		}
 		slots <- struct{}{}
-		w := &waiter{client: client, tcp: true, send: send}
+		w := &waiter{client: client, names: true, tcp: true, send: send}
 		if !l.handle(w, msg) {
 			<-slots
 			return // who sends what is not a query by TCP will not send better
@@ -158,6 +158,7 @@ func (l *listener) handle(w *waiter, msg []byte) bool {
 	v := l.view.Load()
 	reply, what := v.answer(nil, msg, w.client.Addr().Unmap(), true, l.srv.cache, time.Now(), &w.question)
 	l.srv.count.outcomes[what].Add(1)
+	w.names = w.names && v.zone.Names
 	switch what {
 	case dropped:
 		return false
@@ -166,6 +167,9 @@ func (l *listener) handle(w *waiter, msg []byte) bool {
 		w.zone = v.zone.Zone
 		l.srv.forwarder.ask(w)
 	default:
+		if what == cached && w.names {
+			l.srv.teller.tell(w.client.Addr().Unmap(), w.qtype, w.found)
+		}
 		w.send(reply, w.client)
 	}
 	return true

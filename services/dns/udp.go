@@ -66,10 +66,13 @@ func (l *listener) answerBatch(in, out []ipv4.Message, send func([]byte, netip.A
 		switch what {
 		case dropped:
 		case forward:
-			w := &waiter{question: q, zone: v.zone.Zone, client: client, send: send}
+			w := &waiter{question: q, zone: v.zone.Zone, names: v.zone.Names, client: client, send: send}
 			w.detach()
 			l.srv.forwarder.ask(w)
 		default:
+			if what == cached && v.zone.Names {
+				l.srv.teller.tell(client.Addr(), q.qtype, q.found)
+			}
 			to.Buffers[0], to.Addr = reply, from
 			replies++
 		}

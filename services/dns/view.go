@@ -71,6 +71,7 @@ func (v *view) answer(buf, msg []byte, client netip.Addr, tcp bool, c *cache, no
 		return q.fail(buf, dns.RcodeRefused), refused
 	}
 	if e := c.get(q.cacheKey(), now); e != nil {
+		q.found = e
 		return e.reply(buf, q, limit, now), cached
 	}
 	return nil, forward

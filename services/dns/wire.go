@@ -48,6 +48,7 @@ type question struct {
 	version uint8
 	payload int // bytes the client says it can take by UDP; 0 without EDNS
 	nameLen int
+	found   *entry // what the cache answers with
 	// key is the name in lower case, then type and flags: what the cache is asked for.
 	key [nameBytes + 3]byte
 }
