@@ -30,14 +30,14 @@ type daemon struct {
 	log             *safeBuffer
 }
 
-// program is dnsd as make builds it, or built now.
-func program(t *testing.T) string {
+// program is one of our programs as make builds it, or built now.
+func program(t *testing.T, name string) string {
 	t.Helper()
 	if dir := os.Getenv("BULKHEAD_BIN"); dir != "" {
-		return filepath.Join(dir, "dnsd")
+		return filepath.Join(dir, name)
 	}
-	path := filepath.Join(openDir(t), "dnsd")
-	if out, err := exec.Command("go", "build", "-o", path, "bulkhead/cmd/dnsd").CombinedOutput(); err != nil {
+	path := filepath.Join(openDir(t), name)
+	if out, err := exec.Command("go", "build", "-o", path, "bulkhead/cmd/"+name).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return path
@@ -58,7 +58,7 @@ func openDir(t *testing.T) string {
 func startDaemon(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{box: nstest.New(t), iot: nstest.New(t), guest: nstest.New(t), run: openDir(t), log: new(safeBuffer)}
-	bin := program(t)
+	bin := program(t, "dnsd")
 	nstest.Run(t, d.box, func() {
 		d.cmd = exec.Command(bin, "-run", d.run, "-state", d.run)
 		d.cmd.Stderr = d.log
