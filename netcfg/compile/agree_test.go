@@ -39,6 +39,7 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 	for seed := first; seed <= last; seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
 		cfg := g.config()
+		sends(cfg, &generator{Rand: rand.New(rand.NewPCG(seed, 1))})
 		f := g.facts(cfg)
 		f.Kernel.Flowtable = seed%2 == 0
 		r := compile.Compile(cfg, f)
@@ -256,6 +257,20 @@ func (g *generator) service() model.Service {
 	return model.OnePort(pick(g, []uint8{6, 17}), pick(g, ports))
 }
 
+// sends lets some configurations send records and events, some of them twice to one host.
+func sends(cfg *model.Config, g *generator) {
+	peer := func() model.Peer {
+		return model.Peer{
+			Scheme: pick(g, []string{"udp", "tcp", "https"}), Port: pick(g, ports),
+			Address: pick(g, append(outside[:len(outside):len(outside)], netip.MustParseAddr("192.168.20.7"))),
+		}
+	}
+	for range max(0, g.IntN(6)-2) {
+		cfg.Exports = append(cfg.Exports, &model.Export{To: peer()})
+		cfg.Alerts = append(cfg.Alerts, &model.Alert{To: peer()})
+	}
+}
+
 func (g *generator) facts(cfg *model.Config) facts.Facts {
 	f := compile.Offline(cfg, now)
 	if g.IntN(6) > 0 {
@@ -296,7 +311,7 @@ var stranger = model.MAC{2, 0, 0, 0, 9, 9}
 func (g *generator) flow(cfg *model.Config, p *policy.Policy) policy.Flow {
 	f := policy.Flow{
 		From: g.party(cfg), Proto: pick(g, []uint8{1, 6, 6, 6, 17, 17, 17, 47, 132, 99}), SrcPort: pick(g, []uint16{68, 68, 40000}),
-		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID, svcconf.Pushd.ID}),
+		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID, svcconf.Pushd.ID, svcconf.Exportd.ID}),
 	}
 	switch {
 	case f.Proto == model.ProtoICMP:

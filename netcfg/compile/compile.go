@@ -30,6 +30,7 @@ type Result struct {
 	Update svcconf.Update
 	Push   svcconf.Push
 	Flow   svcconf.Flow
+	Export svcconf.Export
 	// Missing says in a sentence each what could not be set up because the box
 	// lacks something. All the rest works.
 	Missing []string
@@ -63,6 +64,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
 	r.Web, r.Update, r.Push, r.Flow = c.compileWeb(), c.compileUpdate(), c.compilePush(), c.compileFlow()
+	r.Export = c.compileExport()
 	r.Missing = c.missing
 	return r
 }

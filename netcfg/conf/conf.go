@@ -104,6 +104,8 @@ func (d *decoder) decode(root *node) {
 	d.resolvers(f.get("resolvers"))
 	d.devices(f.get("devices"))
 	d.push(d.config)
+	d.exports(f.get("export"))
+	d.alerts(f.get("alerts"))
 	d.groups(f.get("groups"))
 	d.readProtocols(f.get("protocols"))
 	d.allow(f.get("allow"))

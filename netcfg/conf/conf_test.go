@@ -95,6 +95,20 @@ func flat(c *model.Config) any {
 		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}, "push": push(c.System.Push)},
 		"ports":  c.Ports,
 		"flows":  m{"keep": c.Flows.Keep.String(), "size": c.Flows.Size},
+		"export": list(len(c.Exports), func(i int) any {
+			e := *c.Exports[i]
+			return m{
+				"name": e.Name, "format": e.Format, "to": peer(&e.To), "flows": e.Flows, "refusals": e.Refusals, "events": e.Events,
+				"token": e.Token, "pos": e.Pos.String(),
+			}
+		}),
+		"alerts": list(len(c.Alerts), func(i int) any {
+			a := *c.Alerts[i]
+			return m{
+				"name": a.Name, "by": a.By, "to": peer(&a.To), "path": a.Path, "token": a.Token, "events": a.Events, "user": a.User, "password": a.Password,
+				"from": a.From, "recipients": a.Recipients, "again": a.Again.String(), "limit": a.Limit, "quiet": []int{a.QuietFrom, a.QuietTo}, "pos": a.Pos.String(),
+			}
+		}),
 		"zones": list(len(c.Zones), func(i int) any {
 			z := *c.Zones[i]
 			return m{
@@ -407,4 +421,13 @@ func push(p *model.Push) any {
 	return map[string]any{
 		"user": p.User, "host": host, "port": p.Port, "path": p.Path, "knownHost": p.KnownHost, "key": p.Key, "pos": p.Pos.String(),
 	}
+}
+
+// peer is a host that something is sent to, as the golden files show it.
+func peer(p *model.Peer) any {
+	host := p.Address.String()
+	if p.Device != nil {
+		host = p.Device.Name
+	}
+	return map[string]any{"scheme": p.Scheme, "host": host, "port": p.Port, "name": p.Name, "path": p.Path, "ca": p.CA}
 }

@@ -69,31 +69,42 @@ func (d *decoder) remote(n *node, path string, p *model.Push) bool {
 		}
 		p.Port = uint16(port)
 	}
-	return d.remoteHost(n, path, m[2], p)
+	p.Address, p.Device, ok = d.host(n, path, m[2], hostWords{
+		form: pushForm, nobody: "no remote can be at %s", one: "%q is a %s: the history goes to one host",
+		named: "the host of a push is not looked up by name: the packet filter lets the box reach one address", instead: "write the host's address",
+	})
+	return ok
 }
 
-// remoteHost reads the host. The box sends the history to that one and to no other, so
-// what it is may not be for name servers to say.
-func (d *decoder) remoteHost(n *node, path, host string, p *model.Push) bool {
+// hostWords are what is said of a host that cannot be.
+type hostWords struct {
+	form    string // of an address with a host
+	nobody  string // %s is an address that is nobody's
+	one     string // %q is the name of a %s other than a device
+	named   string // of a host with a name of DNS,
+	instead string // and what to do about it
+}
+
+// host reads the one host that the box sends something to: an address, or the name of a
+// device. Who it is may not be for name servers to say.
+func (d *decoder) host(n *node, path, host string, say hostWords) (a netip.Addr, dev *model.Device, ok bool) {
 	if a, err := netip.ParseAddr(host); err == nil {
-		if a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
+		if !a.Is4() || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
 			slices.ContainsFunc(d.zones, func(z *zone) bool { return z.gateway == a }) {
-			d.error(n, path, pushForm, "no remote can be at %s", a)
-			return false
+			d.error(n, path, say.form, say.nobody, a)
+			return a, nil, false
 		}
-		p.Address = a
-		return true
+		return a, nil, true
 	}
 	if e := d.endpoints[host]; e != nil && e.kind == "device" {
-		p.Device = e.device.model
-		return true
+		return a, e.device.model, true
 	} else if e != nil {
-		d.error(n, path, pushForm, "%q is a %s: the history goes to one host", host, e.kind)
-		return false
+		d.error(n, path, say.form, say.one, host, e.kind)
+		return a, nil, false
 	}
 	if strings.Contains(host, ".") {
-		d.error(n, path, "write the host's address", "the host of a push is not looked up by name: the packet filter lets the box reach one address")
-		return false
+		d.error(n, path, say.instead, "%s", say.named)
+		return a, nil, false
 	}
 	if !d.broken["devices"] {
 		d.unknownName(n, path, "device", host, func() string {
@@ -104,7 +115,7 @@ func (d *decoder) remoteHost(n *node, path, host string, p *model.Push) bool {
 			return d.didYouMean("device", host, names, "declare it under devices, or write its address; the devices are ")
 		})
 	}
-	return false
+	return a, nil, false
 }
 
 // hostKeys are the kinds of keys that SSH servers have, RFC 8709, RFC 5656, RFC 8332.

@@ -3,9 +3,12 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"bulkhead/netcfg/model"
 )
+
+const secretForm = "write the name under which the secret is kept on the box"
 
 // secret reads {secret: name}, which stands for a value that is kept on the box. Table
 // lists the keys of the mapping, of which "secret" is one.
@@ -16,7 +19,7 @@ func (d *decoder) secret(n *node, path, table string, kind model.SecretKind) (na
 	}
 	at := f.get("secret")
 	path = join(path, "secret")
-	name, ok = d.word(at, path, "the name of a secret", "write the name under which the secret is kept on the box")
+	name, ok = d.word(at, path, "the name of a secret", secretForm)
 	if !ok || !d.name(at, path) {
 		return "", false
 	}
@@ -33,6 +36,15 @@ func CheckSecret(kind model.SecretKind, value string) error {
 		return err
 	case model.SecretSSHKey:
 		return checkSSHKey(value)
+	case model.SecretToken:
+		return printable(value, 4096, "a token")
+	case model.SecretPassword:
+		return printable(value, 255, "a password")
+	case model.SecretPath:
+		if !urlPath.MatchString(value) {
+			return errors.New("the part of an address from the first slash behind the host on is needed, such as /services/T0/B0/x")
+		}
+		return nil
 	}
 	return fmt.Errorf("nothing uses a secret as %q", kind)
 }
@@ -45,4 +57,13 @@ func SecretResolver(value string) (model.Resolver, error) {
 		return model.Resolver{}, errors.New("a resolver is needed, such as tls://9.9.9.9#dns.quad9.net")
 	}
 	return r, nil
+}
+
+// printable reports what keeps a value from being one line of ASCII.
+func printable(value string, limit int, what string) error {
+	bad := func(r rune) bool { return r < ' ' || r > '~' }
+	if value == "" || len(value) > limit || strings.ContainsFunc(value, bad) || strings.TrimSpace(value) != value {
+		return fmt.Errorf("%s of at most %d printable ASCII characters is needed, without spaces around it", what, limit)
+	}
+	return nil
 }

@@ -36,6 +36,8 @@ type Config struct {
 	Forwards  []*Forward
 	Tests     []*Test
 	Flows     Flows
+	Exports   []*Export
+	Alerts    []*Alert
 	Secrets   []SecretUse // every place where the name of a secret stands
 }
 
@@ -119,6 +121,9 @@ type SecretKind string
 const (
 	SecretResolver SecretKind = "resolver" // of DNS over TLS: tls://ADDRESS#NAME
 	SecretSSHKey   SecretKind = "ssh-key"  // a private key in OpenSSH's format, without a passphrase
+	SecretToken    SecretKind = "token"    // that HTTP's Authorization carries
+	SecretPath     SecretKind = "path"     // of an address of HTTP, from its first slash on
+	SecretPassword SecretKind = "password" // of a mail server
 )
 
 // SecretUse is a place of the file where the name of a secret stands for its value.

@@ -320,6 +320,7 @@ func (p *Policy) ownRules() {
 			p.add(Pair{model.Box, party}, Entry{push, whole, side, svcconf.Pushd.ID, model.OnePort(model.ProtoTCP, to.Port())})
 		}
 	}
+	p.sendRules()
 	for _, r := range p.Env.Resolvers {
 		party := p.partyOf(r.Addr())
 		if party == "" || party == model.Box {

@@ -110,9 +110,10 @@ func (r *Reconciler) Status(context.Context) (*api.Status, error) {
 	s := v.status
 	s.Now = v.shown.passed(r.o.Wall())
 	s.Untaken = untaken(r.o.Run, v.handed)
-	if v.cfg.System.Push == nil { // it need not run
-		s.Untaken = slices.DeleteFunc(s.Untaken, func(name string) bool { return name == svcconf.Pushd.Name })
-	}
+	s.Untaken = slices.DeleteFunc(s.Untaken, func(name string) bool { // those that need not run
+		return name == svcconf.Pushd.Name && v.cfg.System.Push == nil ||
+			name == svcconf.Exportd.Name && len(v.cfg.Exports) == 0 && len(v.cfg.Alerts) == 0
+	})
 	s.Push = r.pushOf(v)
 	if s.Pending != nil {
 		p := *s.Pending

@@ -51,6 +51,7 @@ var audiences = []audience{
 	{svcconf.Flowd, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Flow }}, // webuid asks it
 	{svcconf.Updated, svcconf.Updated, func(r *compile.Result, _ *revealer) any { return r.Update }},
 	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
+	{svcconf.Exportd, svcconf.Webuid, func(r *compile.Result, v *revealer) any { return v.export(r.Export) }}, // alerts are tried out over HTTPS
 }
 
 // directory makes the service's directory, or mends it.

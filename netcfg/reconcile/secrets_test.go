@@ -33,6 +33,15 @@ const (
 
 const named = home + "resolvers: [{secret: account}, 9.9.9.9]\n"
 
+// sending names secrets of all other kinds.
+const sending = `
+export:
+  loki: {format: loki, to: "https://logs.example.com", at: 203.0.113.9, token: {secret: logs}}
+alerts:
+  chat: {by: webhook, to: "https://chat.example.com", at: 203.0.113.9, path: {secret: chat}, token: {secret: logs}}
+  post: {by: mail, to: "smtp://mail.example.com", at: 203.0.113.9, user: box, password: {secret: mail}, from: box@example.com, recipients: alex@example.com}
+`
+
 func value(v string) api.NewSecret { return api.NewSecret{Value: api.Hidden(v), Author: "alex"} }
 
 func (b *box) mustSet(name, v string) {
@@ -195,8 +204,64 @@ func TestLostSecretsAreToldAndStopNothing(t *testing.T) {
 	})
 }
 
+func TestExportdGetsWhatItNeedsOrIsNotToSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.boot()
+		defer b.stop()
+		told := func() string {
+			t.Helper()
+			data, err := os.ReadFile(filepath.Join(b.run, svcconf.Exportd.Name, svcconf.ConfigFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var c svcconf.Export
+			if err := json.Unmarshal(data, &c); err != nil {
+				t.Fatal(err)
+			}
+			var list []string
+			for _, e := range c.Exports {
+				list = append(list, e.Name+" "+e.Token)
+			}
+			for _, a := range c.Alerts {
+				list = append(list, strings.Join([]string{a.Name, a.Token, a.To.Path, a.Password}, " "))
+			}
+			return strings.Join(list, ", ")
+		}
+		b.mustApply(home)
+		for name, v := range map[string]string{"logs": "two words are no token\n", "chat": "no-path", "mail": ""} {
+			if _, err := b.r.SetSecret(t.Context(), name, value(v)); err != nil {
+				continue // no secret at all
+			}
+			if _, err := b.apply(home + sending); err == nil {
+				t.Errorf("%q was taken for %s", v, name)
+			}
+			if _, err := b.r.RemoveSecret(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.mustSet("logs", "let-me-in")
+		b.mustSet("chat", "/services/x")
+		b.mustSet("mail", "pass word")
+		b.mustApply(home + sending)
+		if got, want := told(), "loki let-me-in, chat let-me-in /services/x , post   pass word"; got != want {
+			t.Errorf("exportd is told %q, want %q", got, want)
+		}
+		if _, err := b.r.RotateSecret(t.Context(), "chat", value("/services/y")); err != nil {
+			t.Fatal(err)
+		}
+		if got := told(); !strings.Contains(got, "/services/y") {
+			t.Errorf("after the rotation exportd is told %q", got)
+		}
+		b.mustApply(home)
+		if got := told(); got != "" {
+			t.Errorf("in the end exportd is told %q", got)
+		}
+	})
+}
+
 // TestSecretsLeakNowhere plants values and looks for them everywhere: in what is logged,
-// in all that the API answers, and in all files but the one that is meant for them.
+// in all that the API answers, and in all files but those that are meant for them.
 func TestSecretsLeakNowhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen bytes.Buffer
@@ -248,7 +313,10 @@ func TestSecretsLeakNowhere(t *testing.T) {
 		}
 		b.mustSet("account", first)
 		b.mustSet("spare", "hunter2-spare")
-		p, err := b.apply(named)
+		b.mustSet("logs", "hunter2-logs")
+		b.mustSet("chat", "/hunter2-chat")
+		b.mustSet("mail", "hunter2-mail")
+		p, err := b.apply(named + sending)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,8 +340,10 @@ func TestSecretsLeakNowhere(t *testing.T) {
 			}
 		}
 		hidden("what was said", seen.Bytes())
-		mine := filepath.Join(b.run, svcconf.Dnsd.Name, svcconf.ConfigFile)
-		found := false
+		found := map[string]bool{} // in each file that is meant to hold one
+		for _, u := range []svcconf.User{svcconf.Dnsd, svcconf.Exportd} {
+			found[filepath.Join(b.run, u.Name, svcconf.ConfigFile)] = false
+		}
 		for _, dir := range []string{b.run, b.state} {
 			err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 				if err != nil || !d.Type().IsRegular() {
@@ -283,8 +353,8 @@ func TestSecretsLeakNowhere(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if path == mine {
-					found = bytes.Contains(data, []byte(plant))
+				if _, mine := found[path]; mine {
+					found[path] = bytes.Contains(data, []byte(plant))
 					if info, err := d.Info(); err != nil || info.Mode().Perm() != 0o640 {
 						t.Errorf("%s: %v, %v", path, info.Mode(), err)
 					}
@@ -297,8 +367,10 @@ func TestSecretsLeakNowhere(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if !found {
-			t.Error("the one file that should hold the value does not: this test looks at nothing")
+		for path, ok := range found {
+			if !ok {
+				t.Errorf("%s should hold a value and does not: this test looks at nothing", path)
+			}
 		}
 	})
 }

@@ -73,6 +73,9 @@ const (
 	// they come.
 	FeedDir     = "feed"
 	NamesSocket = "names.sock"
+	// ExportSocket is where exportd tries alerts out for root and webuid, in
+	// <run>/exportd: HTTP and JSON.
+	ExportSocket = "export.sock"
 	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
 	// zone, in <run>/<service>: package probe.
 	ProbeSocket = "probe.sock"
