@@ -37,6 +37,7 @@ var Services = []Service{
 	{svcconf.Dnsd.Name, "dns"},
 	{svcconf.Updated.Name, "update"},
 	{svcconf.Pushd.Name, "push"},
+	{svcconf.Exportd.Name, "export"},
 	{svcconf.Authd.Name, "auth"},
 	{svcconf.Flowd.Name, "flow"},
 }
