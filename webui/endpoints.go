@@ -47,6 +47,7 @@ var (
 	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.netcfgd) }, []int{500, 503}, []int{400, 413}}
 	authd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.authd) }, nil, []int{400, 413}}
 	flowd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.flowd) }, []int{400, 503}, nil}
+	exportd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.exportd) }, []int{503}, nil}
 	updated = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.updated) }, []int{500, 503}, []int{400}}
 )
 
@@ -89,6 +90,8 @@ var endpoints = []endpoint{
 	{"GET flows/status", access.Read, flowd, "How the recording of flows goes", nil, flows.Status{}, nil},
 	{"GET devices/seen?device&zone&known", access.Read, flowd, "The devices that were seen, in the inventory or not, the one that was seen last first; whom one speaks with, if it is asked for", nil, []inventory.Device{}, nil},
 	{"GET events?since&kind&device&zone&limit", access.Read, flowd, "What there was to tell, the latest first", nil, []record.Event{}, nil},
+	{"GET export", access.Read, exportd, "How it goes to send flows and events, and to tell of events", nil, svcconf.ExportStatus{}, nil},
+	{"POST alerts/test", access.Operate, exportd, "Send a test to everybody who is told of events, and say what each answered", nil, []svcconf.AlertAnswer{}, []int{409}},
 	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},

@@ -107,7 +107,7 @@ func TestOpenAPIHasAllThereIs(t *testing.T) {
 		"POST /v1/reset":            "for who stands before the box",
 	}
 	found := map[string]bool{}
-	for _, dir := range []string{"../netcfg/api", "../services/update", "../services/flow/lookout", "../services/flow"} {
+	for _, dir := range []string{"../netcfg/api", "../services/update", "../services/flow/lookout", "../services/flow", "../services/export"} {
 		for _, r := range patterns(t, dir) {
 			found[r] = true
 			if !documented[r] && local[r] == "" && !strings.Contains(r, "/gokrazy/") {
@@ -198,6 +198,7 @@ func newAsked(t *testing.T) *asked {
 	a.box.netcfgd(&http.Server{Handler: &a.upward})
 	a.box.updated(&a.upward)
 	a.box.answerAt(a.box.o.Flowd, &a.upward)
+	a.box.answerAt(a.box.o.Exportd, &a.upward)
 	a.start(conf1)
 	a.owner = a.claimed().Token
 	a.remote = remote.New(&remote.Profile{URL: a.url("127.0.0.1"), Fingerprint: a.control("GET").Fingerprint, Token: a.owner})
@@ -287,7 +288,7 @@ func TestOpenAPIHoldsForEveryAnswer(t *testing.T) {
 			}
 		}
 	}
-	for _, socket := range []string{a.o.Netcfgd, a.o.Updated, a.o.Flowd} {
+	for _, socket := range []string{a.o.Netcfgd, a.o.Updated, a.o.Flowd, a.o.Exportd} {
 		if err := os.Remove(socket); err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ const (
 	noUpdated = "the update service does not answer: try again in a moment, and look at the box's console if it stays so"
 	noNetcfgd = "netcfgd cannot be reached: try again in a moment, and look at the box's console if it stays so"
 	noFlowd   = "the service that records flows does not answer: try again in a moment, and look at the box's console if it stays so"
+	noExportd = "the service that sends flows and alerts does not answer: try again in a moment, and look at the box's console if it stays so"
 	noAuthd   = "the access service does not answer: try again in a moment, and look at the box's console if it stays so"
 )
 
@@ -53,8 +54,8 @@ func unixTransport(path string) *http.Transport {
 	}
 }
 
-// flowdTransport connects to flowd's socket, which lies in a directory of its own.
-func flowdTransport(path string) *http.Transport {
+// ownTransport connects to a socket that lies in the daemon's own directory.
+func ownTransport(path string) *http.Transport {
 	t := unixTransport(path)
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, path) }
 	return t

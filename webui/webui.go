@@ -36,6 +36,7 @@ type Options struct {
 	Netcfgd string // socket
 	Updated string // socket
 	Flowd   string // socket
+	Exportd string // socket
 	Authd   string // socket
 	Image   string // file that says what image this is; there may be none
 
@@ -50,6 +51,7 @@ func NewOptions(d run.Dirs) Options {
 		Netcfgd: filepath.Join(d.Run, api.SocketFile),
 		Updated: filepath.Join(d.Run, update.SocketFile),
 		Flowd:   filepath.Join(d.RunDir(svcconf.Flowd.Name), svcconf.FlowsSocket),
+		Exportd: filepath.Join(d.RunDir(svcconf.Exportd.Name), svcconf.ExportSocket),
 		Authd:   filepath.Join(d.Run, auth.SocketFile),
 		Image:   "/etc/bulkhead/image.json",
 		HTTPS:   443, HTTP: 80,
@@ -66,6 +68,7 @@ type server struct {
 	netcfgd  http.Handler // these answer who has shown that they may ask
 	updated  http.Handler
 	flowd    http.Handler
+	exportd  http.Handler
 	authd    http.Handler
 	refused  *seldom // log of who was not let in
 	pages    collector
@@ -88,7 +91,8 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		netcfgd: passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),
 		updated: passOn(daemon{"updated", unixTransport(o.Updated), noUpdated, maxUpload, true}, log),
 		authd:   passOn(daemon{"authd", unixTransport(o.Authd), noAuthd, maxBody, true}, log),
-		flowd:   passOn(daemon{"flowd", flowdTransport(o.Flowd), noFlowd, maxBody, false}, log),
+		flowd:   passOn(daemon{"flowd", ownTransport(o.Flowd), noFlowd, maxBody, false}, log),
+		exportd: passOn(daemon{"exportd", ownTransport(o.Exportd), noExportd, maxBody, false}, log),
 		refused: &seldom{log: log, every: 10 * time.Second},
 		pages:   collector{run: o.Base},
 		version: versionIn(o.Image),

@@ -16,27 +16,33 @@ import (
 	"bulkhead/services/sock"
 )
 
-// maxFlowd bounds an answer of flowd's, in bytes.
-const maxFlowd = 16 << 20
+// maxDaemon bounds an answer of a daemon, in bytes.
+const maxDaemon = 16 << 20
 
 // askFlowd asks flowd a question, on this machine or on the box that --box names.
 func (a *app) askFlowd(ctx context.Context, path string, query url.Values, out any) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
+	return a.askDaemon(ctx, svcconf.Flowd.Name, svcconf.FlowsSocket, "GET", path, out)
+}
+
+// askDaemon asks a daemon that webuid passes questions on to, with a socket in its own
+// run directory.
+func (a *app) askDaemon(ctx context.Context, name, socket, method, path string, out any) error {
 	if a.box != "" {
 		c, err := a.remote(ctx)
 		if err != nil {
 			return err
 		}
-		return c.Call(ctx, "GET", path, nil, out)
+		return c.Call(ctx, method, path, nil, out)
 	}
-	socket := filepath.Join(filepath.Dir(a.socket), svcconf.Flowd.Name, svcconf.FlowsSocket)
+	socket = filepath.Join(filepath.Dir(a.socket), name, socket)
 	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, socket) },
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://flowd"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+name+path, nil)
 	if err != nil {
 		return err
 	}
@@ -45,10 +51,10 @@ func (a *app) askFlowd(ctx context.Context, path string, query url.Values, out a
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // the made-up address says nothing
 		}
-		return fmt.Errorf("ask flowd: %w", err)
+		return fmt.Errorf("ask %s: %w", name, err)
 	}
 	defer resp.Body.Close()
-	body := json.NewDecoder(io.LimitReader(resp.Body, maxFlowd))
+	body := json.NewDecoder(io.LimitReader(resp.Body, maxDaemon))
 	if resp.StatusCode != http.StatusOK {
 		var failure struct{ Error string }
 		if body.Decode(&failure) != nil || failure.Error == "" {
@@ -57,7 +63,7 @@ func (a *app) askFlowd(ctx context.Context, path string, query url.Values, out a
 		return errors.New(failure.Error)
 	}
 	if err := body.Decode(out); err != nil {
-		return fmt.Errorf("read flowd's answer: %w", err)
+		return fmt.Errorf("read the answer of %s: %w", name, err)
 	}
 	return nil
 }

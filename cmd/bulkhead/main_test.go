@@ -59,6 +59,7 @@ func TestGolden(t *testing.T) {
 		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
 	serveFlowd(t, filepath.Dir(vars["$SOCKET"]))
+	serveExportd(t, filepath.Dir(vars["$SOCKET"]))
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no box was ever claimed
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Chdir("../..")

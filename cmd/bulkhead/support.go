@@ -148,7 +148,7 @@ func fetch(ctx context.Context, socket, path string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFlowd))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDaemon))
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(data[:min(len(data), 200)]))
 	}
