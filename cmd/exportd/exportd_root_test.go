@@ -13,9 +13,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math/big"
 	"net"
@@ -37,6 +39,7 @@ import (
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/reconcile"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/flow"
 	"bulkhead/services/flow/record"
 	"bulkhead/services/privdrop"
 	"bulkhead/services/run"
@@ -50,6 +53,18 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(asDaemon) {
 	case "exportd":
 		main()
+	case "flowd": // as its own main does
+		dirs := run.Flags(flag.CommandLine)
+		flag.Parse()
+		me := svcconf.Flowd
+		_, err1 := privdrop.Dir(dirs.Run, me.Name, me.ID, svcconf.Webuid.ID)
+		_, err2 := privdrop.Dir(dirs.Run, svcconf.NamesDir, me.ID, svcconf.Dnsd.ID)
+		_, err3 := privdrop.Dir(dirs.Run, svcconf.FeedDir, me.ID, svcconf.Exportd.ID)
+		_, err4 := privdrop.Dir(dirs.State, me.Name, me.ID, me.ID)
+		if err := errors.Join(err1, err2, err3, err4, privdrop.Exec(me.ID, unix.CAP_NET_ADMIN)); err != nil {
+			log.Fatal(err)
+		}
+		run.Main(me.Name, func(ctx context.Context, log *slog.Logger) error { return flow.Serve(ctx, log, *dirs) })
 	case "netcfgd":
 		dirs := run.Flags(flag.CommandLine)
 		flag.Parse()
@@ -95,7 +110,7 @@ const (
 	debianPython = "/usr/bin/python3" // which has Debian's modules
 )
 
-func newBox(t *testing.T) *box {
+func newBox(t *testing.T, flowd func(*box)) *box {
 	b := &box{t: t, gw: nstest.New(t), flows: make(chan any), events: make(chan any)}
 	b.name, b.storage = nstest.Named(t)
 	var err error
@@ -119,7 +134,7 @@ func newBox(t *testing.T) *box {
 			t.Logf("the box said:\n%s", b.log.String())
 		}
 	})
-	b.flowd()
+	flowd(b)
 	b.start("netcfgd")
 	b.start("exportd")
 	b.api = api.NewClient(filepath.Join(b.dir, "run", api.SocketFile))
@@ -281,7 +296,7 @@ var (
 // TestRealCollectorsReadWhatGoesThroughTheRules has rsyslog, nfcapd and a mail server take
 // what a box sends that its own ruleset keeps from sending anything else.
 func TestRealCollectorsReadWhatGoesThroughTheRules(t *testing.T) {
-	b := newBox(t)
+	b := newBox(t, (*box).flowd)
 	certificate := certify(t, b.dir)
 	logs := b.rsyslog()
 	flows := b.nfcapd()
@@ -513,5 +528,65 @@ func (b *box) checkSecrets() {
 	})
 	if err != nil || !found || strings.Contains(b.log.String(), "hunter2") {
 		b.t.Errorf("the password: where it should be: %v, %v; in what was said: %v", found, err, strings.Contains(b.log.String(), "hunter2"))
+	}
+}
+
+// TestExportdHearsTheRealFlowd opens a connection to the box, and finds it at a collector.
+func TestExportdHearsTheRealFlowd(t *testing.T) {
+	b := newBox(t, func(b *box) { b.start("flowd") })
+	b.apply(home + `
+export:
+  vector: {format: json, to: "tcp://vault:9000", send: flows}
+`)
+	lines := make(chan string, 100)
+	nstest.Run(t, b.storage, func() {
+		l, err := net.Listen("tcp4", vault+":9000")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				for in := bufio.NewScanner(c); in.Scan(); {
+					lines <- in.Text()
+				}
+			}
+		}()
+	})
+	b.until("flowd knows the rules", func() bool {
+		_, err := os.Stat(filepath.Join(b.dir, "run", svcconf.Flowd.Name, svcconf.AckFile))
+		return err == nil
+	})
+	var outcome error
+	nstest.Run(t, b.storage, func() { // nobody listens there, so that the connection is over soon
+		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(vault), Port: 45454}}
+		_, outcome = d.Dial("tcp4", "192.168.30.1:443")
+	})
+	deadline := time.After(60 * time.Second)
+	for {
+		select {
+		case line := <-lines:
+			var v struct {
+				Type, Box string
+				record.Record
+			}
+			if err := json.Unmarshal([]byte(line), &v); err != nil {
+				t.Fatalf("%v in %s", err, line)
+			}
+			if v.Src.Port != 45454 {
+				continue // exportd's own, for one
+			}
+			if v.Type != "flow" || v.Box != "gw" || v.Src.Device != "vault" || v.Dst.Zone != model.Box || v.Dst.Port != 443 || v.Rule != "box:admin" || v.Out.Packets != 1 {
+				t.Errorf("the connection is told as %s", line)
+			}
+			return
+		case <-deadline:
+			t.Fatalf("the connection (%v) is not told of; exportd says %s", outcome, b.status())
+		}
 	}
 }
