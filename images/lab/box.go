@@ -51,7 +51,7 @@ func (l *Lab) newBox(ctx context.Context, o VMOptions) error {
 	b.options.Log = b.log
 	for _, p := range l.Config.Ports {
 		b.options.NICs = append(b.options.NICs, vm.NIC{
-			Name: p.Name, MAC: p.MAC, Plug: func(c io.ReadWriteCloser) { l.panel.box[p].Plug(vswitch.NewStream(c)) },
+			Name: p.Name, MAC: p.MAC, Plug: func(c io.ReadWriteCloser) { l.panel.box[p.Name].Plug(vswitch.NewStream(c)) },
 		})
 	}
 	l.Box = b

@@ -11,10 +11,11 @@ import (
 )
 
 // panel is what a gateway that is a virtual machine is plugged into: a switch at
-// each of its ports, whose other ports are the machines of the zones there.
+// each of its ports, whose other ports are the machines of the zones there. Ports go by
+// their names, which a changed configuration has too; "" is behind none of them.
 type panel struct {
-	switches map[*model.Port]*vswitch.Switch
-	box      map[*model.Port]*vswitch.Port // the ends of the cables to the box
+	switches map[string]*vswitch.Switch
+	box      map[string]*vswitch.Port // the ends of the cables to the box
 	hosts    map[*Host]*vswitch.Port
 	native   uint16 // VLAN of what is untagged at the box's end; no zone's
 }
@@ -31,20 +32,20 @@ func newPanel(cfg *model.Config) (*panel, error) {
 		used[cfg.Uplink.VLAN] = true
 	}
 	p := &panel{
-		switches: make(map[*model.Port]*vswitch.Switch), box: make(map[*model.Port]*vswitch.Port), hosts: make(map[*Host]*vswitch.Port),
+		switches: make(map[string]*vswitch.Switch), box: make(map[string]*vswitch.Port), hosts: make(map[*Host]*vswitch.Port),
 		native: 1,
 	}
 	for used[p.native] {
 		p.native++
 	}
-	p.switches[nil] = vswitch.New() // of those behind no port of the box: an internet without an uplink
+	p.switches[""] = vswitch.New() // of those behind no port of the box: an internet without an uplink
 	for _, port := range cfg.Ports {
 		sw := vswitch.New()
 		end, err := sw.AddPort(port.Name, vswitch.Access(p.native))
 		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
-		p.switches[port], p.box[port] = sw, end
+		p.switches[port.Name], p.box[port.Name] = sw, end
 	}
 	return p, nil
 }
@@ -72,19 +73,27 @@ func (p *panel) place(cfg *model.Config, party string) (*model.Port, uint16) {
 	return port, vlan
 }
 
+// portName is what the panel calls a port.
+func portName(port *model.Port) string {
+	if port == nil {
+		return ""
+	}
+	return port.Name
+}
+
 // tag makes the box's ends what the configuration says that they are: trunks, where
 // it has VLANs.
 func (p *panel) tag(cfg *model.Config) error {
-	modes := make(map[*model.Port]vswitch.Mode)
+	modes := make(map[string]vswitch.Mode)
 	add := func(party string) {
 		port, vlan := p.place(cfg, party)
-		m := modes[port]
+		m := modes[portName(port)]
 		if vlan == p.native {
 			m.Untagged = vlan
 		} else {
 			m.Tagged = append(m.Tagged, vlan)
 		}
-		modes[port] = m
+		modes[portName(port)] = m
 	}
 	for _, z := range cfg.Zones {
 		add(z.Name)
@@ -107,7 +116,7 @@ func (p *panel) plug(cfg *model.Config, h *Host, link, mac, party string) error 
 }
 
 func (p *panel) attach(h *Host, link, mac string, port *model.Port, vlan uint16) error {
-	end, err := p.switches[port].AddPort(h.Name, vswitch.Access(vlan))
+	end, err := p.switches[portName(port)].AddPort(h.Name, vswitch.Access(vlan))
 	if err != nil {
 		return err
 	}
@@ -126,14 +135,7 @@ func (p *panel) attach(h *Host, link, mac string, port *model.Port, vlan uint16)
 }
 
 // BoxPort is the switch's end of the cable to the box's port of that name.
-func (l *Lab) BoxPort(name string) *vswitch.Port {
-	for _, port := range l.Config.Ports {
-		if port.Name == name {
-			return l.panel.box[port]
-		}
-	}
-	return nil
-}
+func (l *Lab) BoxPort(name string) *vswitch.Port { return l.panel.box[name] }
 
 // HostPort is the switch's end of the cable to a host.
 func (l *Lab) HostPort(h *Host) *vswitch.Port { return l.panel.hosts[h] }
