@@ -89,23 +89,50 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 		return g.Wait()
 	case f := <-c:
 		d.store, err = store.Open(filepath.Join(state, "flows"), store.Options{
-			Age: time.Duration(f.Keep.Age), Bytes: f.Keep.Size, Log: log,
+			Age: time.Duration(f.Keep.Age), Bytes: f.Keep.Size, Log: log, Collect: d.hand,
 		})
 		if err != nil {
 			return errors.Join(err, ctx.Err())
 		}
 	}
 	close(ready)
-	g.Go(func() error { return d.store.Run(ctx) })
-	g.Go(func() error { return d.lookout.Run(ctx) })
+	// Those who keep records end after those who make them.
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error {
+		defer stop()
+		return d.observe(ctx, state)
+	})
+	g.Go(func() error { return ended(keeping, d.store.Run(keeping)) })
+	g.Go(func() error { return ended(keeping, d.lookout.Run(keeping)) })
+	g.Go(func() error { return d.answer(ctx) })
+	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, svcconf.Flowd.Name, d.metrics) })
+	return g.Wait()
+}
+
+// ended returns what made something end before it was to.
+func ended(ctx context.Context, err error) error {
+	if errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// observe makes records until ctx ends, and hands on the last of them.
+func (d *daemon) observe(ctx context.Context, state string) error {
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.listen(ctx) })
 	g.Go(func() error { return d.watch(ctx) })
 	g.Go(func() error { return d.count(ctx) })
 	g.Go(func() error { return d.hear(ctx) })
 	g.Go(func() error { return d.flush(ctx, state) })
-	g.Go(func() error { return d.answer(ctx) })
-	g.Go(func() error { return metrics.Serve(ctx, log, dirs.Run, svcconf.Flowd.Name, d.metrics) })
-	return g.Wait()
+	err := g.Wait()
+	d.mu.Lock()
+	d.tracker.Sum(time.Now())
+	d.mu.Unlock()
+	d.hand()
+	d.keepMarks(state)
+	return err
 }
 
 // configure follows a configuration.
@@ -156,6 +183,7 @@ func (d *daemon) listen(ctx context.Context) error {
 			return err
 		}
 	}
+	_ = d.drain(context.WithoutCancel(ctx), events) // more than that nobody will hear
 	return ctx.Err()
 }
 
@@ -184,8 +212,40 @@ func (d *daemon) read(events *capture.Events, until time.Time) error {
 	return err
 }
 
+// drain takes in all that waits to be told.
+func (d *daemon) drain(ctx context.Context, events *capture.Events) error {
+	for ctx.Err() == nil {
+		err := d.read(events, time.Now().Add(10*time.Millisecond))
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		case events.Drained:
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
 // resync looks at all connections there are, and then at what the kernel told meanwhile.
+//
+// What waits is taken in before that: it tells of connections whose end may be lost, and
+// as long as it waits the kernel drops all that comes without another word.
 func (d *daemon) resync(ctx context.Context, events *capture.Events) error {
+	for {
+		err := d.drain(ctx, events)
+		if err == nil {
+			err = d.list(ctx, events)
+		}
+		if !errors.Is(err, capture.ErrLost) {
+			return err
+		}
+	}
+}
+
+// list looks at all connections. With [capture.ErrLost] it was for nothing.
+func (d *daemon) list(ctx context.Context, events *capture.Events) error {
 	d.mu.Lock()
 	d.tracker.Resync()
 	d.mu.Unlock()
@@ -197,22 +257,13 @@ func (d *daemon) resync(ctx context.Context, events *capture.Events) error {
 	if err != nil {
 		return err
 	}
-	for {
-		err := d.read(events, time.Now().Add(10*time.Millisecond))
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded): // nothing waits
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.tracker.Resynced(time.Now())
-			return nil
-		case errors.Is(err, capture.ErrLost):
-			return d.resync(ctx, events)
-		case err != nil:
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
+	if err := d.drain(ctx, events); err != nil {
+		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tracker.Resynced(time.Now())
+	return nil
 }
 
 // recorded finds what was recorded of connections that are open, before this process
@@ -268,6 +319,7 @@ func (d *daemon) count(ctx context.Context) error {
 	}
 	defer rules.Close()
 	from := time.Now()
+	d.refusals(rules, from, from) // what was counted before
 	for {
 		next := from.Truncate(minute).Add(minute)
 		select {
@@ -318,32 +370,34 @@ func (d *daemon) cut(ctx context.Context) {
 	}
 }
 
-// flush hands records to the store, to the lookout, and to those who watch.
+// flush hands records on until ctx ends.
 func (d *daemon) flush(ctx context.Context, state string) error {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	for {
-		done := false
 		select {
 		case <-ctx.Done():
-			done = true
+			return ctx.Err()
 		case <-tick.C:
 		}
-		d.mu.Lock()
-		list := d.tracker.Take(time.Now())
-		d.mu.Unlock()
-		if len(list) > 0 {
-			_ = d.store.Append(list) // what is lost is counted there
-			d.lookout.Records(list)
-			for i := range list {
-				if list[i].Verdict == record.Allowed { // refusals were told as they came
-					d.live.tell(list[i])
-				}
-			}
-		}
+		d.hand()
 		d.keepMarks(state)
-		if done {
-			return ctx.Err()
+	}
+}
+
+// hand hands records to the store, to the lookout, and to those who watch.
+func (d *daemon) hand() {
+	d.mu.Lock()
+	list := d.tracker.Take(time.Now())
+	d.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	_ = d.store.Append(list) // what is lost is counted there
+	d.lookout.Records(list)
+	for i := range list {
+		if list[i].Verdict == record.Allowed { // refusals were told as they came
+			d.live.tell(list[i])
 		}
 	}
 }

@@ -39,6 +39,8 @@ type Events struct {
 
 	// Unread counts messages that made no sense.
 	Unread uint64
+	// Drained says that the last Read left nothing that waits.
+	Drained bool
 }
 
 // OpenEvents listens in the network namespace that the file descriptor netns refers to,
@@ -78,6 +80,7 @@ func (e *Events) Read(until time.Time, f func(Change, *Conn)) error {
 		return err
 	}
 	read := 0
+	e.Drained = false
 	var failed error
 	err = raw.Read(func(fd uintptr) bool {
 		for read < batch {
@@ -86,6 +89,7 @@ func (e *Events) Read(until time.Time, f func(Change, *Conn)) error {
 			case err == unix.EINTR:
 				continue
 			case err == unix.EAGAIN:
+				e.Drained = true
 				return read > 0
 			case err == unix.ENOBUFS:
 				failed = ErrLost

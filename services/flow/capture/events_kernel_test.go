@@ -170,28 +170,33 @@ func TestListShowsWhatIsOpen(t *testing.T) {
 	}
 }
 
-func TestOverrunIsNoticed(t *testing.T) {
+// After an overrun the kernel drops events until all that wait are read, and does not say
+// so again.
+func TestOverrunIsNoticedAndThenEventsComeAgain(t *testing.T) {
 	ns := tracked(t)
 	events, err := capture.OpenEventsWith(ns, 4096)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer events.Close()
-	nstest.Run(t, ns, func() {
-		for port := range 500 {
-			c, err := net.Dial("udp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(1000+port)).String())
-			if err != nil {
-				t.Error(err)
-				return
+	begin := func(first, n int) {
+		nstest.Run(t, ns, func() {
+			for i := range n {
+				c, err := net.Dial("udp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(first+i)).String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = c.Write([]byte("x"))
+				c.Close()
 			}
-			_, _ = c.Write([]byte("x"))
-			c.Close()
-		}
-	})
+		})
+	}
+	begin(1000, 500)
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		err := events.Read(deadline, func(capture.Change, *capture.Conn) {})
 		if errors.Is(err, capture.ErrLost) {
-			return
+			break
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal("500 connections fit into 4096 bytes, or nobody says that they did not")
@@ -199,6 +204,16 @@ func TestOverrunIsNoticed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	for !events.Drained {
+		if err := events.Read(time.Now().Add(10*time.Second), func(capture.Change, *capture.Conn) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin(2000, 1)
+	var heard uint16
+	if err := events.Read(time.Now().Add(10*time.Second), func(_ capture.Change, c *capture.Conn) { heard = c.Orig.Dst.Port() }); err != nil || heard != 2000 {
+		t.Errorf("heard of port %d, %v", heard, err)
 	}
 }
 

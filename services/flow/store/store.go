@@ -30,6 +30,7 @@ type Options struct {
 	Age     time.Duration    // days older than that are dropped; default: none
 	Bytes   int64            // of all files; the oldest segments over it are dropped; default: no bound
 	Reserve int64            // bytes that stay free on the disk; default 64 MiB; negative: none
+	Collect func()           // called before everything is synced: the last moment for Append; default: none
 	Now     func() time.Time // default [time.Now]
 	Log     *slog.Logger     // default [slog.Default]
 }
@@ -154,6 +155,9 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-s.full:
 			s.report(s.spill())
 		case <-ticker.C:
+			if s.o.Collect != nil {
+				s.o.Collect()
+			}
 			s.report(s.sync())
 		}
 	}

@@ -356,7 +356,9 @@ func (t *Tracker) Named(client, addr netip.Addr, name string, now time.Time) {
 // Take returns the records that were made since it was called last.
 func (t *Tracker) Take(now time.Time) []record.Record {
 	t.Stats.Open = len(t.open)
-	t.flush(now)
+	if now.Sub(t.since) >= Part {
+		t.Sum(now)
+	}
 	list := t.out
 	t.out = nil
 	return list

@@ -154,6 +154,12 @@ func TestZonesKeepToThemselvesWhatTheyWant(t *testing.T) {
 	if diff := cmp.Diff(want, got, addrs); diff != "" {
 		t.Errorf("after an hour (-want +got)\n%s", diff)
 	}
+	c := conn("192.168.60.9:2", "203.0.113.9:443", "203.0.113.9:443", "198.51.100.2:1", 9)
+	tr.End(c, noon)
+	tr.Sum(noon.Add(90 * time.Minute)) // a process that is about to end
+	if got := tr.Take(noon.Add(90 * time.Minute)); len(got) != 1 || got[0].Start != noon.Add(time.Hour) || got[0].Out.Packets != 5 {
+		t.Errorf("at the end: %+v", got)
+	}
 }
 
 // However a connection is seen, and whenever the process that sees it begins anew, its

@@ -105,11 +105,8 @@ func (t *Tracker) count(r *record.Record) {
 	t.counts[k] = s
 }
 
-// flush makes the records of sums, once in an hour.
-func (t *Tracker) flush(now time.Time) {
-	if now.Sub(t.since) < Part {
-		return
-	}
+// Sum makes the records of sums. [Tracker.Take] does so once in an hour.
+func (t *Tracker) Sum(now time.Time) {
 	for k, s := range t.counts {
 		t.out = append(t.out, record.Record{
 			Start: milli(t.since.UnixMilli()), End: milli(now.UnixMilli()), Began: milli(t.since.UnixMilli()),
