@@ -55,7 +55,8 @@ type Side struct {
 	Port   uint16     `json:"port,omitempty"`   // of Dst the ICMP type, if the protocol is ICMP
 }
 
-// Count is what went one way. Bytes are those of the IP packets.
+// Count is what went one way. Bytes are those of the IP packets. Of a connection it is what
+// the kernel counts, which leaves out the first packet of TCP where that is sent again.
 type Count struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
