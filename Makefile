@@ -106,7 +106,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s each)
 	done; test $$found = 1 || { echo "no fuzz targets found"; exit 1; }
 
 .PHONY: bench
-bench: deps-test build image ## measure scale, packet cost, throughput, memory, the image's start and the flow records' store, and print the tables (BENCHFLAGS=--only=boot)
+bench: deps-test build image ## measure scale, packet cost, throughput, following connections, memory, the image's start and the flow records' store, and print the tables (BENCHFLAGS=--only=boot)
 	$(SUDO) bin/bulkhead lab bench $(BENCHFLAGS)
 	go run ./images/kernel/measure
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./services/flow/store

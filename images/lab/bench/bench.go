@@ -30,7 +30,7 @@ type part struct {
 	measure func(context.Context, *lab.World, Options) error
 }
 
-var parts = []part{{"scale", scale}, {"packets", packets}, {"memory", memory}, {"boot", boot}}
+var parts = []part{{"scale", scale}, {"packets", packets}, {"flows", flows}, {"memory", memory}, {"boot", boot}}
 
 // Parts returns the names of what can be measured.
 func Parts() []string {
@@ -42,7 +42,7 @@ func Parts() []string {
 }
 
 // Run measures everything, or the parts asked for, and prints a table for each subject.
-// It takes about three minutes with 15 rounds. An unknown part is an error before
+// It takes about five minutes with 15 rounds. An unknown part is an error before
 // anything is measured.
 func Run(ctx context.Context, w *lab.World, o Options) error {
 	for _, name := range o.Only {
