@@ -60,6 +60,7 @@ type daemon struct {
 	unread  uint64
 	dropped uint64 // names that dnsd had no room for
 	trouble string
+	known   bool // what was recorded of connections that are open
 }
 
 // Serve runs the service until ctx ends and returns ctx's error then.
@@ -272,6 +273,11 @@ func (d *daemon) recorded(ctx context.Context) {
 	d.mu.Lock()
 	oldest := d.tracker.Oldest(time.Now())
 	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.known = true
+	}()
 	if time.Since(oldest) < track.Part {
 		return
 	}
@@ -355,7 +361,7 @@ func (d *daemon) refusals(rules *capture.Ruleset, from, to time.Time) {
 // cut records parts of long connections.
 func (d *daemon) cut(ctx context.Context) {
 	d.mu.Lock()
-	due := d.tracker.Due(time.Now())
+	due := d.known && d.tracker.Due(time.Now()) // or a part would be recorded twice
 	d.mu.Unlock()
 	if !due {
 		return
