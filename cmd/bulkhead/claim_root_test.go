@@ -90,7 +90,7 @@ func unpack(t *testing.T) *newBox {
 	b.bin = os.Getenv("BULKHEAD_BIN") // make test-root has built them
 	if b.bin == "" {
 		b.bin = dir
-		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/authd", "bulkhead/cmd/flowd", "bulkhead/cmd/dnsd", "bulkhead/cmd/dhcpd", "bulkhead/cmd/bulkhead")
+		build := exec.Command("go", "build", "-o", dir, "bulkhead/cmd/netcfgd", "bulkhead/cmd/webuid", "bulkhead/cmd/authd", "bulkhead/cmd/flowd", "bulkhead/cmd/exportd", "bulkhead/cmd/dnsd", "bulkhead/cmd/dhcpd", "bulkhead/cmd/bulkhead")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
@@ -120,6 +120,7 @@ func unpack(t *testing.T) *newBox {
 	b.netcfgd = b.start("netcfgd", "-setup")
 	b.start("authd")
 	b.start("flowd")
+	b.start("exportd")
 	b.webuid = b.start("webuid")
 	return b
 }
