@@ -111,6 +111,12 @@ bench: deps-test build image ## measure scale, packet cost, throughput, followin
 	go run ./images/kernel/measure
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./services/flow/store
 
+.PHONY: screens
+screens: ## take pictures of all pages of the web UI, light and dark, wide and narrow, into out/screens/
+	@.ci/deps test
+	mkdir -p out/screens && rm -f out/screens/*.png
+	BULKHEAD_NEED_TOOLS=1 BULKHEAD_SCREENS=$(CURDIR)/out/screens go test -count=1 -run '^TestScreens$$' ./webui
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin out

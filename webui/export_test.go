@@ -3,8 +3,14 @@
 package webui
 
 import (
+	"crypto/rand"
+	"crypto/x509"
+	"log/slog"
 	"reflect"
+	"testing"
+	"time"
 
+	"bulkhead/netcfg/svcconf"
 	"bulkhead/webui/openapitest"
 )
 
@@ -28,4 +34,64 @@ func Endpoints() []openapitest.Operation {
 		list = append(list, op)
 	}
 	return list
+}
+
+// Pages returns what the pages are asked by.
+func Pages() (list []string) {
+	for _, p := range allPages() {
+		list = append(list, p.ask)
+	}
+	return list
+}
+
+// Titles returns the pages that have a title of their own, by what they are asked by.
+func Titles() map[string]string {
+	list := map[string]string{}
+	for _, p := range allPages() {
+		list[p.ask] = p.title
+	}
+	return list
+}
+
+// Identity is how the box shows who it is.
+type Identity struct{ *identity }
+
+// OpenIdentity reads or makes one.
+func OpenIdentity(dir string, log *slog.Logger, now func() time.Time) (*Identity, error) {
+	id, err := openIdentity(dir, log, now)
+	return &Identity{id}, err
+}
+
+// Cover makes the certificate one for a configuration.
+func (id *Identity) Cover(c svcconf.Web) error { return id.cover(c) }
+
+// Leaf is the certificate that a client is shown.
+func (id *Identity) Leaf() *x509.Certificate {
+	c, _ := id.certificate(nil)
+	return c.Leaf
+}
+
+// Authority is who has signed it.
+func (id *Identity) Authority() *x509.Certificate { return id.authority() }
+
+// Vouches reports whether a browser that knows the authority believes a certificate that
+// was signed with its key.
+func (id *Identity) Vouches(t *testing.T, name string) bool {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: serial(), NotBefore: id.now().Add(-time.Hour), NotAfter: id.now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	template.DNSNames, template.IPAddresses = split([]string{name})
+	der, err := x509.CreateCertificate(rand.Reader, template, id.issuer.cert, id.key.Public(), id.issuer.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(id.issuer.cert)
+	_, err = leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots, CurrentTime: id.now()})
+	return err == nil
 }

@@ -19,8 +19,10 @@ import (
 // and what is named has one that is locked, but for the pages and what is open there.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.home)
-	mux.Handle("GET /static/", http.FileServerFS(static))
+	for _, p := range allPages() {
+		mux.Handle(p.ask, s.browse(p))
+	}
+	mux.HandleFunc("GET /static/", s.asset)
 	for _, e := range endpoints {
 		mux.Handle(e.method()+" "+e.path(), s.need(e.scope, e.by.handler(s)))
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -72,6 +73,7 @@ type server struct {
 	authd    http.Handler
 	refused  *seldom // log of who was not let in
 	pages    collector
+	nav      []page // that stand in the navigation
 	count    counters
 	version  string
 
@@ -80,7 +82,7 @@ type server struct {
 
 // Serve runs the service until ctx ends and returns ctx's error then.
 func Serve(ctx context.Context, log *slog.Logger, o Options) error {
-	id, err := openIdentity(o.State, log)
+	id, err := openIdentity(o.State, log, time.Now)
 	if err != nil {
 		return err
 	}
@@ -96,6 +98,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		refused: &seldom{log: log, every: 10 * time.Second},
 		pages:   collector{run: o.Base},
 		version: versionIn(o.Image),
+		nav:     slices.DeleteFunc(allPages(), func(p page) bool { return !p.nav }),
 	}
 	s.conf.Store(new(svcconf.Web))
 	log.Info("started", "fingerprint", id.fingerprint())

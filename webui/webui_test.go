@@ -458,7 +458,7 @@ func TestNobodyGetsInWithoutAToken(t *testing.T) {
 	if n := strings.Count(b.log.String(), "not let in"); n != 1 {
 		t.Errorf("%d lines in the log for %d refusals", n, 5*len(paths))
 	}
-	for _, path := range []string{"/", "/api/v1/health", "/static/style.css"} {
+	for _, path := range []string{"/claim", "/api/v1/health"} {
 		if resp, body := b.raw("GET", b.url("127.0.0.1")+path, "", nil, ""); resp.StatusCode != http.StatusOK {
 			t.Errorf("%s: got %d %s", path, resp.StatusCode, body)
 		}
@@ -609,7 +609,7 @@ func TestForeignSitesGetNothing(t *testing.T) {
 		}
 	}
 	for _, host := range []string{"gw", "GW.home.arpa", "gw.home.arpa.", "gw:443", "127.0.0.1"} {
-		if resp, _ := b.raw("GET", base+"/", host, nil, ""); resp.StatusCode != http.StatusOK {
+		if resp, _ := b.raw("GET", base+"/claim", host, nil, ""); resp.StatusCode != http.StatusOK {
 			t.Errorf("host %s: got %d", host, resp.StatusCode)
 		}
 	}
@@ -617,7 +617,7 @@ func TestForeignSitesGetNothing(t *testing.T) {
 	if resp, _ := b.raw("POST", base+"/api/v1/claim", "", cross, "{}"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("a post of another site: got %d", resp.StatusCode)
 	}
-	resp, page := b.raw("GET", base+"/", "", nil, "")
+	resp, page := b.raw("GET", base+"/claim", "", nil, "")
 	for key, want := range map[string]string{
 		"Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 		"X-Content-Type-Options":  "nosniff",
@@ -628,7 +628,7 @@ func TestForeignSitesGetNothing(t *testing.T) {
 			t.Errorf("%s is %q", key, got)
 		}
 	}
-	if strings.Contains(page, "<script") || strings.Contains(page, "style=") || !strings.Contains(page, "bulkhead claim 127.0.0.1") {
+	if strings.Contains(page, "<style") || strings.Contains(page, "style=") || !strings.Contains(page, "Nobody owns this box yet") {
 		t.Errorf("page:\n%s", page)
 	}
 }
