@@ -34,6 +34,8 @@ type Backend interface {
 	Status(context.Context) (*Status, error)
 	Zones(context.Context) ([]Zone, error)
 	Rules(context.Context) (*Rules, error)
+	Matrix(context.Context) (*Matrix, error)
+	CellRules(ctx context.Context, from, to string) (*CellRules, error)
 	Devices(context.Context) ([]Device, error)
 	Leases(context.Context) ([]svcconf.Lease, error)
 	Drift(context.Context) ([]Drift, error) // newest first

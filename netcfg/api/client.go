@@ -68,6 +68,16 @@ func (c *Client) Rules(ctx context.Context) (*Rules, error) {
 	return call[*Rules](ctx, c, "GET", "/v1/rules", nil)
 }
 
+// Matrix implements [Backend].
+func (c *Client) Matrix(ctx context.Context) (*Matrix, error) {
+	return call[*Matrix](ctx, c, "GET", "/v1/matrix", nil)
+}
+
+// CellRules implements [Backend].
+func (c *Client) CellRules(ctx context.Context, from, to string) (*CellRules, error) {
+	return call[*CellRules](ctx, c, "GET", "/v1/matrix/"+url.PathEscape(from)+"/"+url.PathEscape(to), nil)
+}
+
 // Devices implements [Backend].
 func (c *Client) Devices(ctx context.Context) ([]Device, error) {
 	return call[[]Device](ctx, c, "GET", "/v1/devices", nil)

@@ -53,6 +53,11 @@ func Handler(b Backend, g auth.Guard) http.Handler {
 	mux.handle("GET /v1/status", access.Read, get(b.Status))
 	mux.handle("GET /v1/zones", access.Read, get(b.Zones))
 	mux.handle("GET /v1/rules", access.Read, get(b.Rules))
+	mux.handle("GET /v1/matrix", access.Read, get(b.Matrix))
+	mux.handle("GET /v1/matrix/{from}/{to}", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := b.CellRules(r.Context(), r.PathValue("from"), r.PathValue("to"))
+		answer(w, v, err)
+	}))
 	mux.handle("GET /v1/devices", access.Read, get(b.Devices))
 	mux.handle("GET /v1/leases", access.Read, get(b.Leases))
 	mux.handle("GET /v1/drift", access.Read, get(b.Drift))

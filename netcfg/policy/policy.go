@@ -262,6 +262,9 @@ func (p *Policy) AddressOf(d *model.Device) netip.Addr {
 	return p.Env.Devices[d.Name]
 }
 
+// DeviceAt returns the device that has an address, in the file or given by the box; nil: none.
+func (p *Policy) DeviceAt(a netip.Addr) *model.Device { return p.byAddr[a] }
+
 // Confined reports whether a device may use no address but its own: one that is
 // blocked from something must not get round it by taking another address. Devices
 // that are only allowed things lose those with the address, and need no more.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -187,6 +188,28 @@ func (r *Reconciler) Rules(context.Context) (*api.Rules, error) {
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		c := refused[name]
 		rules.Refused = append(rules.Refused, api.Counter{Name: name, Packets: c.Packets, Bytes: c.Bytes})
+	}
+	return rules, nil
+}
+
+// Matrix implements [api.Backend].
+func (r *Reconciler) Matrix(context.Context) (*api.Matrix, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	return api.MatrixOf(v.result.Policy), nil
+}
+
+// CellRules implements [api.Backend].
+func (r *Reconciler) CellRules(_ context.Context, from, to string) (*api.CellRules, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	rules, ok := api.CellOf(v.result.Policy, from, to)
+	if !ok {
+		return nil, api.Unknown(fmt.Errorf("%q and %q are not both zones, internet or box", from, to))
 	}
 	return rules, nil
 }
