@@ -39,7 +39,7 @@ const (
 
 // allPages returns all of them, in the order of the navigation.
 func allPages() []page {
-	return slices.Concat(boxPages, adminPages, accountPages, entryPages)
+	return slices.Concat(boxPages, zonePages, devicePages, flowPages, configPages, changePages, reportPages, systemPages, adminPages, accountPages, entryPages)
 }
 
 //go:embed templates

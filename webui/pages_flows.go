@@ -1,0 +1,6 @@
+//go:build linux
+
+package webui
+
+// flowPages are about who spoke with whom.
+var flowPages = []page{}
