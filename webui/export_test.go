@@ -3,9 +3,12 @@
 package webui
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"log/slog"
+	"net"
+	"net/http"
 	"reflect"
 	"testing"
 	"time"
@@ -25,7 +28,9 @@ func Endpoints() []openapitest.Operation {
 	var list []openapitest.Operation
 	for _, e := range endpoints {
 		op := openapitest.Operation{Method: e.method(), Path: e.path(), Query: e.query(), Scope: string(e.scope), Summary: e.summary, Refuses: e.statuses()}
-		if e.out != nil {
+		if l, ok := e.out.(lines); ok {
+			op.Out, op.Lines = reflect.TypeOf(l.of), true
+		} else if e.out != nil {
 			op.Out = reflect.TypeOf(e.out)
 		}
 		if _, op.Upload = e.in.(image); e.in != nil && !op.Upload {
@@ -94,4 +99,12 @@ func (id *Identity) Vouches(t *testing.T, name string) bool {
 	roots.AddCert(id.issuer.cert)
 	_, err = leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots, CurrentTime: id.now()})
 	return err == nil
+}
+
+// PassOn returns a handler that passes requests on to who listens at an address.
+func PassOn(address string, log *slog.Logger) http.Handler {
+	way := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}}
+	return passOn(daemon{name: "stand-in", way: way, limit: maxPassed}, log)
 }

@@ -54,7 +54,7 @@ var meanings = map[int]string{
 	421: "The box does not go by the name in the address",
 	422: "What was sent was understood, and is refused",
 	425: "It is too early for that: try again in a moment",
-	429: "There were too many wrong attempts: wait",
+	429: "There were too many wrong attempts, or too many do that at once: wait",
 	500: "Something on the box went wrong",
 	503: "The part of the box that knows does not answer: try again",
 	507: "There is no space on the box",
@@ -102,7 +102,6 @@ func TestOpenAPIHasAllThereIs(t *testing.T) {
 		"POST /v1/gokrazy-password": "it is update/gokrazy-password from elsewhere",
 		"POST /v1/keys/reset":       "for who stands before the box",
 		"GET /v1/events/live":       "for services on the box",
-		"GET /v1/flows/live":        "for services on the box",
 		"POST /v1/boot-other":       "for who stands before the box",
 		"POST /v1/reset":            "for who stands before the box",
 	}
@@ -160,6 +159,7 @@ func patterns(t *testing.T, dir string) []string {
 type standIn struct {
 	mu     sync.Mutex
 	status int
+	media  string
 	body   []byte
 }
 
@@ -171,14 +171,23 @@ func (s *standIn) say(t *testing.T, status int, body any) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status, s.body = status, data
+	s.status, s.body, s.media = status, data, "application/json"
+}
+
+// sayLine is say for one of an answer's lines.
+func (s *standIn) sayLine(t *testing.T, v any) {
+	t.Helper()
+	s.say(t, 200, v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.body, s.media = append(s.body, '\n'), "application/x-ndjson"
 }
 
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body) // as one who reads does, or who sends is cut off
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", s.media)
 	w.WriteHeader(s.status)
 	_, _ = w.Write(s.body)
 }
@@ -271,7 +280,11 @@ func TestOpenAPIHoldsForEveryAnswer(t *testing.T) {
 					t.Errorf("%s %s: got %d, want %d: %s", op.Method, op.Path, got, status, body)
 					return
 				}
-				if c := header.Get("Content-Type"); c != "application/json" {
+				want := "application/json"
+				if status == 200 {
+					want = op.Type()
+				}
+				if c := header.Get("Content-Type"); c != want {
 					t.Errorf("%s %s: %d has the type %s", op.Method, op.Path, status, c)
 				}
 				if err := doc.check(op, status, body); err != nil {
@@ -319,6 +332,9 @@ func (a *asked) occur(op openapitest.Operation, status int) (int, http.Header, s
 	case status == 200:
 		want := a.sources.Sample(op.Out)
 		a.upward.say(a.t, 200, want)
+		if op.Lines {
+			a.upward.sayLine(a.t, want)
+		}
 		got, header, body := a.ask(op.Method, r)
 		if diff := cmp.Diff(plain(a.t, want), decoded(a.t, body)); got == 200 && diff != "" {
 			a.t.Errorf("%s %s is answered with another type than documented (-want +got):\n%s", op.Method, op.Path, diff)
@@ -478,11 +494,10 @@ func newDocument(t *testing.T) *document {
 
 // check reports how an answer is not as documented.
 func (d *document) check(op openapitest.Operation, status int, body string) error {
-	at := "/components/responses/Failure"
 	if status == 200 {
-		at = place(op) + "/responses/200"
+		return d.validate(place(op)+"/responses/200", op.Type(), body)
 	}
-	return d.validate(at, body)
+	return d.validate("/components/responses/Failure", "application/json", body)
 }
 
 // place is where an operation stands in the document.
@@ -490,9 +505,9 @@ func place(op openapitest.Operation) string {
 	return "/paths/" + strings.NewReplacer("/", "~1", "{", "%7B", "}", "%7D").Replace(op.Path) + "/" + strings.ToLower(op.Method)
 }
 
-// validate holds a body against the schema of the JSON content at a place.
-func (d *document) validate(at, body string) error {
-	schema, err := d.compiler.Compile("openapi.json#" + at + "/content/application~1json/schema")
+// validate holds a body against the schema of the content of a media type at a place.
+func (d *document) validate(at, media, body string) error {
+	schema, err := d.compiler.Compile("openapi.json#" + at + "/content/" + strings.Replace(media, "/", "~1", 1) + "/schema")
 	if err != nil {
 		return err
 	}
@@ -514,7 +529,7 @@ func TestOpenAPIDescribesBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := doc.validate(place(op)+"/requestBody", string(body)); err != nil {
+		if err := doc.validate(place(op)+"/requestBody", "application/json", string(body)); err != nil {
 			t.Errorf("%s %s: %v", op.Method, op.Path, err)
 		}
 	}

@@ -111,8 +111,9 @@ func passOn(d daemon, log *slog.Logger) http.Handler {
 			fail(w, http.StatusBadRequest, "the path is not written plainly")
 			return
 		}
-		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, d.limit), http.NewResponseController(w)}
-		proxy.ServeHTTP(w, r)
+		conn := http.NewResponseController(w)
+		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, d.limit), conn}
+		proxy.ServeHTTP(&longAnswer{w, conn}, r)
 	})
 }
 
@@ -128,6 +129,20 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	_ = b.conn.SetWriteDeadline(now.Add(writeTime))
 	return b.ReadCloser.Read(p)
 }
+
+// longAnswer gives an answer the time that it takes, as long as the client takes it.
+type longAnswer struct {
+	http.ResponseWriter
+	conn *http.ResponseController
+}
+
+func (a *longAnswer) Write(p []byte) (int, error) {
+	_ = a.conn.SetWriteDeadline(time.Now().Add(writeTime)) // there is one without it, only sooner
+	return a.ResponseWriter.Write(p)
+}
+
+// Unwrap implements what [http.ResponseController] looks for: answers are flushed.
+func (a *longAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // whereGokrazy passes gokrazy's update protocol on where the configuration wants it:
 // /update/… and /reboot are updated's /gokrazy/update/… and /gokrazy/reboot.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,33 +40,92 @@ func (a *app) askDaemon(ctx context.Context, name, socket, method, path string, 
 		}
 		return c.Call(ctx, method, path, nil, out)
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	body, err := a.openDaemon(ctx, name, socket, method, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, maxDaemon)).Decode(out); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", name, err)
+	}
+	return nil
+}
+
+// openDaemon asks a daemon on this machine and returns its answer, which the caller closes.
+func (a *app) openDaemon(ctx context.Context, name, socket, method, path string) (io.ReadCloser, error) {
 	socket = filepath.Join(filepath.Dir(a.socket), name, socket)
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{
+	client := http.Client{Transport: &http.Transport{
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, socket) },
 		DisableKeepAlives: true,
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+name+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // the made-up address says nothing
 		}
-		return fmt.Errorf("ask %s: %w", name, err)
+		return nil, fmt.Errorf("ask %s: %w", name, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	body := json.NewDecoder(io.LimitReader(resp.Body, maxDaemon))
-	if resp.StatusCode != http.StatusOK {
-		var failure struct{ Error string }
-		if body.Decode(&failure) != nil || failure.Error == "" {
-			failure.Error = resp.Status
+	var failure struct{ Error string }
+	if json.NewDecoder(io.LimitReader(resp.Body, maxDaemon)).Decode(&failure) != nil || failure.Error == "" {
+		failure.Error = resp.Status
+	}
+	return nil, errors.New(failure.Error)
+}
+
+// maxFlowLine bounds a line that flowd tells, in bytes.
+const maxFlowLine = 64 << 10
+
+// followFlowd hands on the lines of one of flowd's streams until the context ends or flowd
+// hangs up, and how many it had no room for. Empty lines only show that it is there.
+func (a *app) followFlowd(ctx context.Context, path string, query url.Values, line func([]byte) error, skipped func(uint64)) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	body, err := a.openFlowd(ctx, path)
+	if err == nil {
+		defer body.Close()
+		lines := bufio.NewScanner(body)
+		lines.Buffer(nil, maxFlowLine)
+		for err == nil && lines.Scan() {
+			var s struct{ Skipped uint64 }
+			switch b := bytes.TrimSpace(lines.Bytes()); {
+			case len(b) == 0:
+			case json.Unmarshal(b, &s) == nil && s.Skipped > 0:
+				skipped(s.Skipped)
+			default:
+				err = line(b)
+			}
 		}
-		return errors.New(failure.Error)
+		if err == nil {
+			err = cmp.Or(lines.Err(), errHungUp)
+		}
 	}
-	if err := body.Decode(out); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", name, err)
+	if ctx.Err() != nil {
+		return nil // who follows ends it so
 	}
-	return nil
+	return err
+}
+
+var errHungUp = errors.New("flowd has hung up: it may have been restarted")
+
+// openFlowd opens a stream on this machine or on the box that --box names.
+func (a *app) openFlowd(ctx context.Context, path string) (io.ReadCloser, error) {
+	if a.box == "" {
+		return a.openDaemon(ctx, svcconf.Flowd.Name, svcconf.FlowsSocket, "GET", path)
+	}
+	c, err := a.remote(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.Stream(ctx, path)
 }

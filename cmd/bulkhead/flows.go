@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/model"
-	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/record"
 )
 
@@ -105,8 +104,8 @@ what has most bytes, connections or refused packets instead.
 			switch {
 			case err != nil:
 				return err
-			case follow && (top != "" || f.until != ""):
-				return fmt.Errorf("%w: --follow goes with neither --top nor --until", errUsage)
+			case follow && (top != "" || f.since != "" || f.until != "" || f.limit != 0):
+				return fmt.Errorf("%w: --follow goes with none of --top, --since, --until and --limit", errUsage)
 			case by != "device" && top == "":
 				return fmt.Errorf("%w: --by goes with --top", errUsage)
 			case top != "":
@@ -229,42 +228,21 @@ func (a *app) topFlows(ctx context.Context, query url.Values) error {
 	})
 }
 
-// settled is how long a record takes at most from its end to flowd's answers.
-const settled = 3 * time.Second
-
-// followFlows prints records as they come, a line each.
+// followFlows prints records as they are made, a line each. Their own times are no guide
+// to that: the kernel looks for connections that are over only now and then, and tells when
+// each was.
 func (a *app) followFlows(ctx context.Context, query url.Values) error {
 	a.location = a.boxTime(ctx, []record.Record{{}})
-	query.Set("limit", strconv.Itoa(flows.MaxLimit))
-	for since := a.now().Add(-settled); ; {
-		until := a.now().Add(-settled)
-		query.Set("since", since.UTC().Format(time.RFC3339Nano))
-		var list []record.Record
-		if err := a.askFlowd(ctx, "/v1/flows", query, &list); err != nil {
-			if ctx.Err() != nil {
-				return nil // who follows ends it so
-			}
-			return err
+	one := func(line []byte) error {
+		var r record.Record
+		if err := json.Unmarshal(line, &r); err != nil {
+			return fmt.Errorf("read the answer of flowd: %w", err)
 		}
-		if len(list) == flows.MaxLimit {
-			fmt.Fprintln(a.err, "warning: there is more than can be followed: narrow it down")
-		}
-		for i := range list {
-			r := &list[len(list)-1-i]
-			if r.End.Before(since) || !r.End.Before(until) {
-				continue // it is told the next time
-			}
-			if err := a.printFlow(r); err != nil {
-				return err
-			}
-		}
-		since = until
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(followPause):
-		}
+		return a.printFlow(&r)
 	}
+	return a.followFlowd(ctx, "/v1/flows/live", query, one, func(n uint64) {
+		fmt.Fprintf(a.err, "warning: %d skipped: more came than could be shown\n", n)
+	})
 }
 
 func (a *app) printFlow(r *record.Record) error {

@@ -15,6 +15,7 @@ import (
 // Bounds of streams.
 const (
 	maxReaders = 16
+	maxGuests  = 12               // of those, who are not exportd: there is always room for it
 	queue      = 1024             // records that wait for a reader before it misses some
 	alive      = 15 * time.Second // how often an idle stream gets an empty line, so that both ends notice when the other has gone
 	patience   = 10 * time.Second // of one write
@@ -50,10 +51,11 @@ func (l *live) tell(list ...record.Record) {
 	}
 }
 
-func (l *live) join(f record.Filter) *reader {
+// join adds a reader, or returns nil if there are so many already.
+func (l *live) join(f record.Filter, most int) *reader {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.readers) >= maxReaders {
+	if len(l.readers) >= most {
 		return nil
 	}
 	if l.readers == nil {
@@ -80,13 +82,17 @@ func (l *live) missed(r *reader) uint64 {
 
 // follow answers with records as they come, a line of JSON each. A line {"skipped": n}
 // says that the caller was too slow for n of them; an empty line says that all is well.
-func (d *daemon) follow(w http.ResponseWriter, r *http.Request) {
+func (d *daemon) follow(most int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { d.stream(w, r, most) }
+}
+
+func (d *daemon) stream(w http.ResponseWriter, r *http.Request, most int) {
 	q, err := api.ParseQuery(r.URL.Query(), d.isZone)
 	if err != nil {
 		refuse(w, err)
 		return
 	}
-	me := d.live.join(q.Filter)
+	me := d.live.join(q.Filter, most)
 	if me == nil {
 		fail(w, http.StatusTooManyRequests, "there are too many who watch: try again later")
 		return

@@ -15,7 +15,7 @@ import (
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/flows", d.flows)
-	mux.HandleFunc("GET /v1/flows/live", d.follow)
+	mux.HandleFunc("GET /v1/flows/live", d.follow(maxGuests))
 	mux.HandleFunc("GET /v1/flows/top", d.top)
 	mux.HandleFunc("GET /v1/flows/talks", d.talks)
 	mux.HandleFunc("GET /v1/flows/needs", d.needs)
@@ -28,7 +28,7 @@ func (d *daemon) handler() http.Handler {
 // feed serves what comes.
 func (d *daemon) feed() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/flows/live", d.follow)
+	mux.HandleFunc("GET /v1/flows/live", d.follow(maxReaders))
 	d.lookout.Feed(mux)
 	return mux
 }

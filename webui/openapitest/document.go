@@ -22,7 +22,16 @@ type Operation struct {
 	Summary      string
 	In, Out      reflect.Type // of JSON bodies; nil: none
 	Upload       bool         // the body is bytes
+	Lines        bool         // the answer is a value in each line
 	Refuses      []int        // HTTP statuses of answers that are none
+}
+
+// Type returns the media type of the answer.
+func (op Operation) Type() string {
+	if op.Lines {
+		return "application/x-ndjson"
+	}
+	return "application/json"
 }
 
 // API is all there is.
@@ -74,7 +83,7 @@ func (w *writer) operation(op Operation, meanings map[int]string) object {
 	responses := object{}
 	ok := object{"description": "Done"}
 	if op.Out != nil {
-		ok["content"] = content(w.schema(op.Out))
+		ok["content"] = object{op.Type(): object{"schema": w.schema(op.Out)}}
 	}
 	responses["200"] = ok
 	for _, status := range op.Refuses {

@@ -224,22 +224,41 @@ func (c *Client) Upload(ctx context.Context, path string, body io.Reader, size i
 	return c.do(req, nil)
 }
 
-func (c *Client) do(req *http.Request, out any) error {
+// Stream asks for an answer that goes on until ctx ends or the box hangs up. The caller
+// closes it.
+func (c *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.open(req)
+}
+
+// open makes a request and returns the body of the answer, if it is one.
+func (c *Client) open(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // ours says more than the address around it
 		}
-		return err
+		return nil, err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return errors.New(reason(resp))
+		return nil, errors.New(reason(resp))
 	}
-	defer resp.Body.Close()
+	return resp.Body, nil
+}
+
+func (c *Client) do(req *http.Request, out any) error {
+	body, err := c.open(req)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(out); err != nil {
 		return fmt.Errorf("read the box's answer: %w", err)
 	}
 	return nil
