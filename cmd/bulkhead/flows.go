@@ -199,7 +199,7 @@ func inBytes(n uint64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	v, prefix := float64(n), -1
-	for v >= unit && prefix < 4 {
+	for v >= unit-0.5 && prefix < 4 { // what would be rounded to a thousand as well
 		v, prefix = v/unit, prefix+1
 	}
 	return fmt.Sprintf("%.3g %cB", v, "kMGTP"[prefix])

@@ -138,3 +138,13 @@ func TestFlowdThatWantsNoMoreReadersSaysSo(t *testing.T) {
 		t.Errorf("got %q and exit code %d, want %q and %d", errs.String(), code, want, exitSystem)
 	}
 }
+
+func TestAmountsHaveThreeDigits(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0 B", 999: "999 B", 1000: "1 kB", 1024: "1.02 kB", 999_499: "999 kB", 999_500: "1 MB", 999_999: "1 MB", 123_456_789: "123 MB", 999_999_999_999: "1 TB",
+	} {
+		if got := inBytes(n); got != want {
+			t.Errorf("%d: got %s, want %s", n, got, want)
+		}
+	}
+}
