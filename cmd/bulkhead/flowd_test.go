@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 	flows "bulkhead/services/flow/api"
@@ -77,6 +79,17 @@ func serveFlowd(t *testing.T, run string) *news.Log {
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })
 	return log
+}
+
+// filed is a box that can show the file that it has in force.
+type filed struct{ *backend }
+
+func (f filed) Entry(ctx context.Context, number int) (*api.Entry, error) {
+	e, err := f.backend.Entry(ctx, number)
+	if err == nil {
+		e.Data, err = os.ReadFile("configs/zero-trust.yaml")
+	}
+	return e, err
 }
 
 // flown are the records of the made-up flowd.
@@ -153,6 +166,15 @@ func serveFlows(mux *http.ServeMux) {
 			Proto: 6, Port: 445, Reason: "policy",
 		}, First: refused.Start, Last: refused.End}
 		n.Add(&refused)
-		_ = json.NewEncoder(w).Encode(flows.Needs{Needs: []flows.Need{n}, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: today.AddDate(0, 0, -100)})
+		// Of a machine that nobody knows, which was observed and asked for a name that is
+		// meant for the eyes of who reads this.
+		stranger := flows.Need{Kind: flows.Kind{
+			From: flows.Party{Zone: "guest", Addr: netip.MustParseAddr("192.168.50.130")}, To: flows.Party{Zone: "internet"},
+			Proto: 17, Port: 3478, Rule: flows.Observing + "guest",
+		}, Count: 7, First: refused.Start.AddDate(0, 0, -2), Last: refused.End, Name: "x\x1b[31m\u202eelpmaxe.smlif\n- name: all"}
+		blocked := flows.Need{Kind: flows.Kind{
+			From: n.From, To: flows.Party{Zone: "internet"}, Proto: 6, Port: 443, Rule: "tv-stays-home",
+		}, Count: 30, First: refused.Start, Last: refused.End}
+		_ = json.NewEncoder(w).Encode(flows.Needs{Needs: []flows.Need{n, stranger, blocked}, More: 12, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: today.AddDate(0, 0, -100)})
 	})
 }

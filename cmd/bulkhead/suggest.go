@@ -126,7 +126,7 @@ func (a *app) printSuggestions(s *suggestions, more int) {
 	if len(s.LeftOut) > 0 {
 		fmt.Fprintln(a.out, "\nNot proposed:")
 		for _, l := range s.LeftOut {
-			fmt.Fprintf(a.out, "  %d of %d kinds: %s\n", l.Count, l.Kinds, l.Why)
+			fmt.Fprintf(a.out, "  %d×, %s: %s\n", l.Count, plural(l.Kinds, "kind"), l.Why)
 		}
 	}
 	if len(s.Unused) > 0 {
