@@ -21,7 +21,8 @@ import (
 // openapi.json says and what the tests ask: nothing has to be written twice.
 type endpoint struct {
 	// ask is the method, the path below /api/v1/, with the parts that vary in braces,
-	// and the names of the parameters behind a question mark.
+	// and the names of the parameters behind a question mark. Those that are needed
+	// end in "=".
 	ask     string
 	scope   access.Scope // that is needed, or open or anyToken
 	by      answerer
@@ -98,7 +99,7 @@ var endpoints = []endpoint{
 	{"GET events?since&kind&device&zone&limit", access.Read, flowd, "What there was to tell, the latest first", nil, []record.Event{}, nil},
 	{"GET export", access.Read, exportd, "How it goes to send flows and events, and to tell of events", nil, svcconf.ExportStatus{}, nil},
 	{"POST alerts/test", access.Operate, exportd, "Send a test to everybody who is told of events, and say what each answered", nil, []svcconf.AlertAnswer{}, []int{409}},
-	{"GET why?from&to&protocol", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
+	{"GET why?from=&to=&protocol=", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},
 	{"GET history/{from}/diff/{to}", access.Read, netcfgd, "How two changes differ: their files, and what they allow", nil, api.Diff{}, []int{404}},

@@ -232,7 +232,7 @@ func (a *asked) request(op openapitest.Operation) request {
 	r := request{path: strings.NewReplacer("{number}", "1", "{from}", "1", "{to}", "2", "{id}", "x", "{name}", "x").Replace(op.Path), token: a.owner}
 	var query []string
 	for _, q := range op.Query {
-		query = append(query, q+"=x")
+		query = append(query, strings.TrimSuffix(q, "=")+"=x")
 	}
 	if query != nil {
 		r.path += "?" + strings.Join(query, "&")

@@ -224,7 +224,11 @@ func (r *runner) checkAnswers(token string) {
 		if strings.HasSuffix(path, "/why") {
 			query = "?from=management&to=gadgets&protocol=any"
 		}
-		body := ask(strings.TrimPrefix(varies.ReplaceAllString(path, "1"), "/api") + query)
+		value := "1"
+		if strings.Contains(path, "/matrix/") {
+			value = "management"
+		}
+		body := ask(strings.TrimPrefix(varies.ReplaceAllString(path, value), "/api") + query)
 		at := strings.NewReplacer("/", "~1", "{", "%7B", "}", "%7D").Replace(path)
 		schema, err := c.Compile("openapi.json#/paths/" + at + "/get/responses/200/content/application~1json/schema")
 		if err != nil {

@@ -177,6 +177,7 @@ func serve(t *testing.T, b api.Backend) string {
 
 // backend is a box that has configs/zero-trust.yaml in force.
 type backend struct {
+	unasked
 	vault
 	quarantine
 	keeper
@@ -184,6 +185,14 @@ type backend struct {
 	missing []string
 	token   string // of the change that is pending; "": none is
 }
+
+// unasked are the questions that no command asks: only the pages do. They lie deep, so that
+// whatever else answers comes first.
+type (
+	unasked struct{ deep }
+	deep    struct{ deeper }
+	deeper  struct{ api.Backend }
+)
 
 var running = api.Status{
 	Name: "gw", Timezone: "Europe/Berlin", Mode: api.Running, Now: today, Started: today.Add(-time.Hour),

@@ -17,7 +17,7 @@ import (
 // Operation is one thing that can be asked.
 type Operation struct {
 	Method, Path string   // the parts of the path that vary are in braces
-	Query        []string // names of parameters, all needed
+	Query        []string // names of parameters; those that are needed end in "="
 	Scope        string   // of the token; "": none is needed
 	Summary      string
 	In, Out      reflect.Type // of JSON bodies; nil: none
@@ -104,10 +104,11 @@ func (w *writer) operation(op Operation, meanings map[int]string) object {
 	}
 	var parameters []object
 	for _, m := range braces.FindAllStringSubmatch(op.Path, -1) {
-		parameters = append(parameters, parameter(m[1], "path"))
+		parameters = append(parameters, parameter(m[1], "path", true))
 	}
 	for _, name := range op.Query {
-		parameters = append(parameters, parameter(name, "query"))
+		name, needed := strings.CutSuffix(name, "=")
+		parameters = append(parameters, parameter(name, "query", needed))
 	}
 	if parameters != nil {
 		o["parameters"] = parameters
@@ -115,8 +116,8 @@ func (w *writer) operation(op Operation, meanings map[int]string) object {
 	return o
 }
 
-func parameter(name, in string) object {
-	return object{"name": name, "in": in, "required": true, "schema": object{"type": "string"}}
+func parameter(name, in string, needed bool) object {
+	return object{"name": name, "in": in, "required": needed, "schema": object{"type": "string"}}
 }
 
 // id is a name for programs that are made from the document: getHistoryNumber.
