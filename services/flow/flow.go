@@ -55,7 +55,7 @@ type daemon struct {
 	mu      sync.Mutex
 	tracker *track.Tracker
 	zones   map[string]bool
-	marks   int // names of marks that are on the disk
+	marks   uint64 // track.Tracker.MarksVersion of what is on the disk
 	lost    uint64
 	unread  uint64
 	dropped uint64 // names that dnsd had no room for
@@ -72,6 +72,7 @@ func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 		return err
 	}
 	d.tracker = track.New(time.Now(), d.lookout.Holder)
+	d.tracker.Recall()
 	d.recall(state)
 	// How much is kept is in the configuration, which may come later.
 	c, ready := make(chan svcconf.Flow, 1), make(chan struct{})
@@ -276,6 +277,7 @@ func (d *daemon) recorded(ctx context.Context) {
 	defer func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		d.tracker.Recalled()
 		d.known = true
 	}()
 	if time.Since(oldest) < track.Part {
@@ -423,17 +425,18 @@ func (d *daemon) recall(state string) {
 		return
 	}
 	d.tracker.Remember(marks)
-	d.marks = len(marks)
 }
 
 // keepMarks keeps the names of marks once there are others.
 func (d *daemon) keepMarks(state string) {
 	d.mu.Lock()
-	marks := d.tracker.Marks()
-	d.mu.Unlock()
-	if len(marks) == d.marks {
+	version := d.tracker.MarksVersion()
+	if version == d.marks {
+		d.mu.Unlock()
 		return
 	}
+	marks := d.tracker.Marks()
+	d.mu.Unlock()
 	data, err := json.Marshal(marks)
 	if err == nil {
 		err = file.Replace(filepath.Join(state, marksFile), data, 0o600, -1)
@@ -441,7 +444,7 @@ func (d *daemon) keepMarks(state string) {
 	if err != nil {
 		d.log.Warn("keep the names of marks", "err", err)
 	}
-	d.marks = len(marks) // and not again at once
+	d.marks = version // and not again at once
 }
 
 // answer serves the API until ctx ends: all of it to root and webuid, and to exportd what

@@ -32,13 +32,17 @@ const Part = time.Hour
 
 // Tracker knows the connections that are open. It is not safe for concurrent use.
 type Tracker struct {
-	mac   func(netip.Addr) model.MAC // of who has an address of a zone; zero if not known
-	where where
-	marks map[uint32]string // rules by mark, of configurations before this one, too
+	mac          func(netip.Addr) model.MAC // of who has an address of a zone; zero if not known
+	where        where
+	marks        map[uint32]string // rules by mark, of configurations before this one, too
+	marksVersion uint64            // how often marks has changed
 
 	open   map[key]connection
 	parts  map[key]part     // of those in open that some of is recorded of
 	gone   map[key]struct{} // those in open that a look at the table did not find
+	recall bool             // what was recorded before this process began is not known yet
+	found  map[found]key    // open, then
+	held   []held           // long ones of open that have ended meanwhile
 	names  names
 	young  []young                  // of open, those whose name may be on its way, in order of age
 	grown  int                      // how many of young are not any more
@@ -107,15 +111,22 @@ func (t *Tracker) Configure(c svcconf.Flow) {
 	t.where = newWhere(c)
 	if len(t.marks)+len(c.Rules) > maxMarks {
 		clear(t.marks) // of rules that are long gone, mostly
+		t.marksVersion++
 	}
 	for _, r := range c.Rules {
-		t.marks[r.Mark] = r.Name
+		if t.marks[r.Mark] != r.Name {
+			t.marks[r.Mark] = r.Name
+			t.marksVersion++
+		}
 	}
 }
 
 // Marks returns the names of marks, those of rules that are gone included, and Remember
 // takes them back after a restart.
 func (t *Tracker) Marks() map[uint32]string { return maps.Clone(t.marks) }
+
+// MarksVersion is another once [Tracker.Marks] is.
+func (t *Tracker) MarksVersion() uint64 { return t.marksVersion }
 
 // Remember adds names of marks that rules had.
 func (t *Tracker) Remember(marks map[uint32]string) {
@@ -179,6 +190,11 @@ func (t *Tracker) End(c *capture.Conn, now time.Time) {
 	k := keyOf(c)
 	t.settle(now)
 	o, seen := t.open[k]
+	if seen && t.recall && now.UnixMilli()-o.began >= Part.Milliseconds() {
+		delete(t.gone, k)
+		t.held = append(t.held, held{*c, now})
+		return
+	}
 	if seen && now.UnixMilli()-o.began < nameLag.Milliseconds() {
 		o = t.rename(k, o, now)
 	}
@@ -297,20 +313,66 @@ func (t *Tracker) Oldest(now time.Time) time.Time {
 	return milli(oldest)
 }
 
+// Recall says that an earlier process may have recorded parts of connections that are open:
+// each is told by [Tracker.Recorded], and after the last comes [Tracker.Recalled]. The ends
+// of long connections wait for that.
+func (t *Tracker) Recall() { t.recall = true }
+
 // Recorded says that a part of a connection was recorded before this process began.
 func (t *Tracker) Recorded(r *record.Record) {
 	if r.Ended != record.Continues || r.Verdict != record.Allowed {
 		return
 	}
-	for k, o := range t.open {
-		if o.began == r.Began.UnixMilli() && k.proto == r.Proto && k.src == as4(r.Src.Addr) && (r.Proto == model.ProtoICMP || k.sport == r.Src.Port) {
-			p := t.parts[k]
-			p.out.Add(r.Out)
-			p.in.Add(r.In)
-			p.until = max(p.until, r.End.UnixMilli())
-			t.parts[k] = p
+	if t.found == nil {
+		t.found = make(map[found]key, len(t.open))
+		for k, o := range t.open {
+			t.found[foundOf(k, o)] = k
 		}
 	}
+	dst := netip.AddrPortFrom(r.Dst.Addr, r.Dst.Port)
+	if r.NATDst.IsValid() {
+		dst = r.NATDst
+	}
+	k, ok := t.found[found{as4(r.Src.Addr), as4(dst.Addr()), r.Src.Port, dst.Port(), r.Proto, r.Began.UnixMilli()}]
+	if _, open := t.open[k]; !ok || !open { // a connection that was lost, perhaps
+		return
+	}
+	p := t.parts[k]
+	p.out.Add(r.Out)
+	p.in.Add(r.In)
+	p.until = max(p.until, r.End.UnixMilli())
+	t.parts[k] = p
+}
+
+// Recalled says that all parts have been told.
+func (t *Tracker) Recalled() {
+	t.recall, t.found = false, nil
+	for _, h := range t.held {
+		t.End(&h.conn, h.at)
+	}
+	t.held = nil
+}
+
+// held is the end of a connection that waits.
+type held struct {
+	conn capture.Conn
+	at   time.Time
+}
+
+// found is how a connection looks in its records, which do not have the kernel's ID. The
+// time at which it began stands for that.
+type found struct {
+	src, dst     [4]byte
+	sport, dport uint16
+	proto        uint8
+	began        int64 // milliseconds since 1970
+}
+
+func foundOf(k key, o connection) found {
+	if k.proto == model.ProtoICMP {
+		k.sport = 0 // as in emit
+	}
+	return found{k.src, k.dst, k.sport, k.dport, k.proto, o.began}
 }
 
 func as4(a netip.Addr) [4]byte {

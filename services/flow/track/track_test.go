@@ -173,7 +173,11 @@ func TestPartsAddUp(t *testing.T) {
 		c.Out, c.In = record.Count{}, record.Count{}
 		now := noon
 		tr.Begin(c, now)
+		ended := false
 		for range g.IntN(400) {
+			if ended {
+				break
+			}
 			now = now.Add(time.Duration(g.IntN(30)) * time.Minute)
 			c.Out.Add(record.Count{Packets: uint64(g.IntN(9)), Bytes: uint64(g.IntN(9000))})
 			c.In.Add(record.Count{Packets: uint64(g.IntN(9)), Bytes: uint64(g.IntN(9000))})
@@ -183,14 +187,22 @@ func TestPartsAddUp(t *testing.T) {
 			all = append(all, tr.Take(now)...)
 			if g.IntN(40) == 0 { // another process
 				tr = tracker()
+				tr.Recall()
 				tr.Begin(c, now)
+				if ended = g.IntN(4) == 0; ended { // meanwhile
+					c.Stop = now
+					tr.End(c, now)
+				}
 				for i := range all {
 					tr.Recorded(&all[i])
 				}
+				tr.Recalled()
 			}
 		}
-		c.Stop = now
-		tr.End(c, now)
+		if !ended {
+			c.Stop = now
+			tr.End(c, now)
+		}
 		all = append(all, tr.Take(now)...)
 		var sent, got record.Count
 		at := noon
@@ -307,6 +319,63 @@ func TestTrackerIsBounded(t *testing.T) {
 	tr.Take(noon)
 	if tr.Stats.Open != 1<<18 || tr.Stats.Crowded != 300_000-1<<18 {
 		t.Errorf("got %+v", tr.Stats)
+	}
+}
+
+// Machines that one socket speaks to in the same moment are several connections, of which
+// each has parts of its own.
+func TestPartsAreThoseOfOneConnection(t *testing.T) {
+	open := func(tr *track.Tracker) (list []*capture.Conn) {
+		for i, dst := range []string{"203.0.113.9:53", "203.0.113.10:53", "203.0.113.9:54"} {
+			c := conn("192.168.20.9:1000", dst, dst, "198.51.100.2:1000", uint32(i+1))
+			c.Orig.Proto, c.Reply.Proto, c.Start = model.ProtoUDP, model.ProtoUDP, noon
+			tr.Begin(c, noon)
+			list = append(list, c)
+		}
+		return list
+	}
+	tr := tracker()
+	for _, c := range open(tr) {
+		tr.Cut(c, noon.Add(track.Part))
+	}
+	parts := tr.Take(noon.Add(track.Part))
+	tr = tracker()
+	tr.Recall()
+	list := open(tr)
+	for i := range parts {
+		tr.Recorded(&parts[i])
+	}
+	tr.Recalled()
+	for _, c := range list {
+		c.Out.Add(record.Count{Packets: 1, Bytes: 100})
+		tr.End(c, noon.Add(2*track.Part))
+	}
+	rest := tr.Take(noon.Add(2 * track.Part))
+	if len(parts) != 3 || len(rest) != 3 {
+		t.Fatalf("%d parts and %d ends", len(parts), len(rest))
+	}
+	for _, r := range rest {
+		if r.Out != (record.Count{Packets: 1, Bytes: 100}) || !r.Start.Equal(noon.Add(track.Part)) {
+			t.Errorf("to %s: %+v from %s", r.Dst.Addr, r.Out, r.Start)
+		}
+	}
+}
+
+// Parts are found however many connections are open.
+func BenchmarkRecorded(b *testing.B) {
+	tr := tracker()
+	var parts []record.Record
+	for i := range 50_000 {
+		c := conn(fmt.Sprintf("192.168.20.%d:%d", 1+i/1000, 1000+i%1000), "203.0.113.9:443", "203.0.113.9:443", "198.51.100.2:1", uint32(i))
+		c.Start = noon
+		tr.Begin(c, noon)
+		tr.Cut(c, noon.Add(track.Part))
+		parts = append(parts, tr.Take(noon)...)
+	}
+	tr.Recall()
+	b.ReportAllocs()
+	for i := range b.N {
+		tr.Recorded(&parts[i%len(parts)])
 	}
 }
 
