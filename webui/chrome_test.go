@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -262,14 +263,7 @@ func TestScreens(t *testing.T) {
 	b.browser().post("/login", map[string][]string{"user": {"alex"}, "password": {"x"}, "code": {"000000"}})
 	c := b.chrome()
 	dir := os.Getenv("BULKHEAD_SCREENS")
-	only := os.Getenv("BULKHEAD_SCREEN") // while one page is worked on
-	for name, path := range screens(t) {
-		if only != "" && name != only {
-			continue
-		}
-		if c.keep(admin); slices.Contains(outsiders, path) {
-			call(c, network.ClearBrowserCookies, cdp.Empty{})
-		}
+	c.everyScreen(admin, func(name, path string) {
 		for _, l := range looks {
 			c.as(l)
 			c.open(path)
@@ -286,6 +280,85 @@ func TestScreens(t *testing.T) {
 				}
 			}
 		}
-	}
+	})
 	c.quiet()
+}
+
+// everyScreen has do look at every page, as an administrator sees it, or as somebody does
+// who is not logged in.
+func (c *chrome) everyScreen(admin *browser, do func(name, path string)) {
+	c.b.t.Helper()
+	only := os.Getenv("BULKHEAD_SCREEN") // while one page is worked on
+	list := screens(c.b.t)
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		if only != "" && name != only {
+			continue
+		}
+		if c.keep(admin); slices.Contains(outsiders, list[name]) {
+			call(c, network.ClearBrowserCookies, cdp.Empty{})
+		}
+		do(name, list[name])
+	}
+}
+
+// axe is a program that looks for what makes pages hard to use for people who see, hear or
+// move differently.
+func axe(t *testing.T) string {
+	t.Helper()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("BULKHEAD_NEED_TOOLS") != "" {
+				t.Fatal(err)
+			}
+			t.Skipf("%s is not installed: .ci/deps test", tool)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/axe")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("npm: %v\n%s", err, out)
+	}
+	source, err := os.ReadFile(filepath.Join(dir, "node_modules/axe-core/axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}
+
+// runAxe says what axe finds on the page that is shown: a rule in each line, and where.
+const runAxe = `axe.run(document, {resultTypes: ["violations"]}).then(r =>
+	r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes.slice(0, 5).map(n => n.target.join(" ")).join(", ")).join("\n"))`
+
+func TestEverybodyCanUseThePages(t *testing.T) {
+	source := axe(t)
+	b := newSampleBox(t)
+	b.start(conf1)
+	admin := b.owner()
+	admin.as("vi", "viewer")
+	b.token(admin)
+	c := b.chrome()
+	run := func(path string, l look) string {
+		c.as(l)
+		c.open(path)
+		c.do(chromedp.Evaluate[chromedp.Void](source + ";0"))
+		return get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise))
+	}
+	// It does find something where there is something.
+	c.as(looks[0])
+	c.open("/login")
+	c.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("label").remove();0`), chromedp.Evaluate[chromedp.Void](source+";0"))
+	if found := get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise)); !strings.Contains(found, "label:") {
+		t.Fatalf("a field without a label is not found: %q", found)
+	}
+	c.everyScreen(admin, func(_, path string) {
+		for _, l := range []look{looks[0], looks[1]} {
+			if found := run(path, l); found != "" {
+				t.Errorf("%s, %s:\n%s", path, l.scheme, found)
+			}
+		}
+	})
 }
