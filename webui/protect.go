@@ -25,9 +25,20 @@ const (
 	idleTime   = time.Minute
 )
 
+// maxStreams bounds the requests that are answered at once over one HTTP/2 connection.
+const maxStreams = 32
+
 // httpsServer returns the server of the API and the pages, without listeners.
 func (s *server) httpsServer() *http.Server {
 	srv := s.newServer(s.protect(s.routes()))
+	srv.Protocols.SetHTTP2(true)
+	srv.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: maxStreams,
+		MaxReadFrameSize:     16 << 10,
+		SendPingTimeout:      idleTime / 2, // a laptop that went to sleep holds no connection
+		PingTimeout:          headerTime,
+		WriteByteTimeout:     headerTime,
+	}
 	srv.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: s.identity.certificate, SessionTicketsDisabled: true,
 	}
@@ -49,12 +60,12 @@ func (s *server) httpServer() *http.Server {
 }
 
 func (s *server) newServer(h http.Handler) *http.Server {
-	only1 := new(http.Protocols)
-	only1.SetHTTP1(true) // one protocol is enough for a handful of people, and one parser
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           h,
 		ConnContext:       api.ConnContext,
-		Protocols:         only1,
+		Protocols:         protocols,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,
 		WriteTimeout:      writeTime,
