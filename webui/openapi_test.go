@@ -115,7 +115,7 @@ func TestOpenAPIHasAllThereIs(t *testing.T) {
 		}
 	}
 	for r := range documented {
-		if ours := strings.Contains(r, "/token") || strings.Contains(r, "/health") || strings.Contains(r, "/claim") || strings.Contains(r, "/openapi"); !ours && !found[r] {
+		if ours := strings.Contains(r, "/token") || strings.Contains(r, "/health") || strings.Contains(r, "/claim") || strings.Contains(r, "/openapi") || strings.Contains(r, "/certificates"); !ours && !found[r] {
 			t.Errorf("nobody answers %s", r)
 		}
 	}
@@ -363,7 +363,7 @@ func (a *asked) occur(op openapitest.Operation, status int) (int, http.Header, s
 
 // own reports whether webui itself answers.
 func own(op openapitest.Operation) bool {
-	return slices.ContainsFunc([]string{"health", "claim", "openapi.json", "tokens"}, func(s string) bool { return strings.HasPrefix(op.Path, "/api/v1/"+s) })
+	return slices.ContainsFunc([]string{"health", "claim", "openapi.json", "tokens", "certificates"}, func(s string) bool { return strings.HasPrefix(op.Path, "/api/v1/"+s) })
 }
 
 // occurHere is occur for what webui itself answers.
@@ -378,6 +378,8 @@ func (a *asked) occurHere(op openapitest.Operation, status int, r request) (int,
 	}
 	token := access.TokenRequest{Name: "ci", Scopes: []access.Scope{access.Read}, Expires: time.Now().Add(time.Hour)}
 	switch fmt.Sprint(op.Method, " ", strings.TrimPrefix(op.Path, "/api/v1/"), " ", status) {
+	case "POST certificates 200":
+		body(map[string]any{"label": "laptop", "request": certRequest(a.t)})
 	case "POST claim 200":
 		a.upward.say(a.t, 500, map[string]string{"error": "no room for another key"})
 		return a.redeem(a.control("POST").Code)

@@ -39,7 +39,7 @@ const (
 
 // allPages returns all of them, in the order of the navigation.
 func allPages() []page {
-	return slices.Concat(boxPages, zonePages, devicePages, flowPages, configPages, changePages, reportPages, systemPages, adminPages, accountPages, entryPages)
+	return slices.Concat(boxPages, zonePages, devicePages, flowPages, configPages, changePages, reportPages, systemPages, adminPages, accountPages, clientPages, entryPages)
 }
 
 //go:embed templates
@@ -134,7 +134,7 @@ func (v *visit) enter() error {
 		return &auth.Refusal{Status: http.StatusUnauthorized, Why: "a token is not for browsers: log in"}
 	}
 	v.caller = caller
-	return nil
+	return v.certified()
 }
 
 // may reports whether whoever asks may use what needs a scope.
@@ -173,6 +173,7 @@ var doneTexts = map[string]string{
 	"role":       "The role is set.",
 	"user":       "The user is removed, with all of their sessions.",
 	"token":      "The token is revoked: it is worth nothing from now on.",
+	"client":     "The certificate is revoked: a browser that shows it gets no further.",
 	"logout":     "You are logged out.",
 }
 

@@ -41,6 +41,14 @@ func (s *server) httpsServer() *http.Server {
 	}
 	srv.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: s.identity.certificate, SessionTicketsDisabled: true,
+		NextProtos: []string{"h2", "http/1.1"},
+	}
+	base := srv.TLSConfig.Clone()
+	srv.TLSConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if s.conf.Load().ClientCertificates {
+			return s.clients.config(base), nil
+		}
+		return nil, nil
 	}
 	return srv
 }
@@ -78,7 +86,8 @@ func (s *server) newServer(h http.Handler) *http.Server {
 
 // protect adds what every answer needs: no foreign content, no inline script or style,
 // no framing, no writing from other sites, and no answer to a Host that we do not go
-// by, which is how a foreign site would reach us by DNS rebinding.
+// by, which is how a foreign site would reach us by DNS rebinding. Where certificates are
+// asked for, who has none gets no further.
 func (s *server) protect(h http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -95,6 +104,11 @@ func (s *server) protect(h http.Handler) http.Handler {
 		head.Set("Cache-Control", "no-store")
 		if _, ok := s.host(r); !ok {
 			fail(w, http.StatusMisdirectedRequest, "this box does not go by that name: use one of its addresses in an admin zone")
+			return
+		}
+		if s.uncertified(r) {
+			s.refused.warn("no certificate", "from", r.RemoteAddr, "path", r.URL.Path)
+			s.askForCertificate(w, r)
 			return
 		}
 		h.ServeHTTP(w, r)

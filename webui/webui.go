@@ -64,6 +64,7 @@ type server struct {
 	o        Options
 	log      *slog.Logger
 	identity *identity
+	clients  *clients
 	access   *auth.Client
 	box      *api.Client  // for what anybody may know
 	netcfgd  http.Handler // these answer who has shown that they may ask
@@ -88,6 +89,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 	}
 	s := &server{
 		o: o, log: log, identity: id,
+		clients: openClients(o.State, log, time.Now),
 		access:  auth.NewClient(o.Authd),
 		box:     api.NewClient(o.Netcfgd),
 		netcfgd: passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),

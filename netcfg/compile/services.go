@@ -90,6 +90,7 @@ func (c *compiler) compileFlow() svcconf.Flow {
 func (c *compiler) compileWeb() svcconf.Web {
 	return svcconf.Web{
 		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), Gokrazy: c.cfg.System.Updates.Gokrazy,
+		ClientCertificates: c.cfg.System.ClientCertificates,
 	}
 }
 

@@ -92,7 +92,7 @@ func flat(c *model.Config) any {
 		}
 	}
 	out := m{
-		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}, "push": push(c.System.Push)},
+		"system": m{"name": c.System.Name, "domain": c.System.Domain, "timezone": c.System.Timezone, "location": c.System.Location.String(), "updates": m{"gokrazy": c.System.Updates.Gokrazy}, "clientCertificates": c.System.ClientCertificates, "push": push(c.System.Push)},
 		"ports":  c.Ports,
 		"flows":  m{"keep": c.Flows.Keep.String(), "size": c.Flows.Size},
 		"export": list(len(c.Exports), func(i int) any {

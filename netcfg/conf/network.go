@@ -58,6 +58,13 @@ func (d *decoder) system(n *node) {
 			s.Updates.Gokrazy = d.bool(u.get("gokrazy"), "system.updates.gokrazy", false)
 		}
 	}
+	if v := f.get("admin"); v != nil {
+		if a := d.fields(v, v, "system.admin", "system.admin"); a != nil {
+			const form = "write required, or leave it away"
+			w, _ := d.choice(a.get("client-certificates"), "system.admin.client-certificates", []string{"required"}, "an answer to whether they are", form)
+			s.ClientCertificates = w == "required"
+		}
+	}
 	d.config = f.get("config") // leans on the devices
 	if v, ok := d.word(f.get("timezone"), "system.timezone", "a time zone", "write a name such as Europe/Berlin"); ok {
 		loc, err := location(v)

@@ -43,12 +43,13 @@ type Config struct {
 
 // System is what the box is called and where it stands.
 type System struct {
-	Name     string         // host name, one DNS label
-	Domain   string         // the local domain, without a dot at the end: home.arpa
-	Timezone string         // IANA name
-	Location *time.Location // the same, loaded
-	Updates  Updates
-	Push     *Push // nil: the history stays on the box
+	Name               string         // host name, one DNS label
+	Domain             string         // the local domain, without a dot at the end: home.arpa
+	Timezone           string         // IANA name
+	Location           *time.Location // the same, loaded
+	Updates            Updates
+	ClientCertificates bool  // browsers and programs show a certificate of the box's, or get no further
+	Push               *Push // nil: the history stays on the box
 }
 
 // Push is a git repository that the history of the configuration is taken to, over SSH.

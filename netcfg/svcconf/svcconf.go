@@ -248,6 +248,9 @@ type Web struct {
 	Domain  string       `json:"domain"`
 	Listen  []netip.Addr `json:"listen"`  // the box's address in each admin zone whose link is there
 	Gokrazy bool         `json:"gokrazy"` // pass gokrazy's update protocol on to updated
+	// ClientCertificates says that who shows no certificate that the box has made gets no
+	// further, whatever else they have.
+	ClientCertificates bool `json:"clientCertificates,omitempty"`
 }
 
 // Update configures updated: what must work before a new image is kept.

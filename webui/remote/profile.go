@@ -22,7 +22,9 @@ type Profile struct {
 	Also        []string           `json:"also,omitempty"` // where it may be as well, since its address changed
 	Fingerprint access.Fingerprint `json:"fingerprint"`
 	Token       string             `json:"token"`
-	Lent        bool               `json:"-"` // the token is the environment's: nothing is kept
+	Certificate []byte             `json:"certificate,omitempty"` // X.509, DER, that the box asks for; nil: it does not
+	Key         []byte             `json:"key,omitempty"`         // its private key, PKCS #8
+	Lent        bool               `json:"-"`                     // the token is the environment's: nothing is kept
 }
 
 // Dir returns the directory of everything that Bulkhead keeps on a workstation.
