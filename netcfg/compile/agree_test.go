@@ -15,6 +15,7 @@ import (
 
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nft"
@@ -71,6 +72,32 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 	t.Logf("%d pairs of configuration and packet agree; %d allowed, %d decided by a rule, %d isolated", pairs, allowed, byRule, isolated)
 	if first != last && (isolated < pairs/100 || allowed < pairs/20 || byRule < pairs/10) {
 		t.Errorf("the random packets hardly ever meet a rule: the test proves too little")
+	}
+}
+
+// A device that a rule blocks asks for an address as ever, and nobody else: what looks like
+// such a question is no way to a machine that is isolated.
+func TestQuestionOfABlockedDeviceReachesNobodyIsolated(t *testing.T) {
+	data, err := os.ReadFile("../../configs/zero-trust.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := conf.Parse("zero-trust.yaml", data, now)
+	if cfg == nil {
+		t.Fatal(problems.Err())
+	}
+	f := compile.Offline(cfg, now)
+	nas, tv := cfg.Device("nas"), cfg.Device("tv")
+	f.Isolated = []facts.Isolation{{Addresses: []netip.Addr{nas.Address}}}
+	r := compile.Compile(cfg, f)
+	flow := policy.Flow{From: tv.Zone.Name, MAC: tv.MAC, Src: r.Policy.AddressOf(tv), Dst: nas.Address, Proto: model.ProtoUDP, SrcPort: 68, Port: 67}
+	want := r.Policy.Decide(flow)
+	if want.Reason != policy.Isolated {
+		t.Fatalf("policy: %+v", want)
+	}
+	got := reach.New(r.State).Walk(packet(r.State, flow))
+	if bad := disagreement(r.Policy, want, got); bad != "" {
+		t.Errorf("ruleset: %+v: %s", got, bad)
 	}
 }
 

@@ -275,11 +275,12 @@ func (c *compiler) zoneSource(t *table, z *model.Zone) []nft.Rule {
 			nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: "devices." + z.Name}, bound))
 	}
 	if t.set(nft.Set{Name: "confined." + z.Name, Key: []nft.Type{nft.EtherAddr}, Elements: confined}) {
-		one := nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: "confined." + z.Name}
-		rules = append(rules,
-			rule(one, eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)),
-				nft.Verdict{Code: nft.Accept}),
-			t.refuse(z.Name, policy.Borrowed, one, bound))
+		chain := "confined." + z.Name
+		rules = append(rules, rule(nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: "confined." + z.Name}, bound, nft.Verdict{Code: nft.Jump, Chain: chain}))
+		t.chain(nft.Chain{Name: chain, Rules: []nft.Rule{
+			rule(eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)), nft.Verdict{Code: nft.Return}),
+			t.refuse(z.Name, policy.Borrowed),
+		}})
 	}
 	if len(c.policy.IsolatedAddrs()) > 0 {
 		rules = append(rules, t.refuse(z.Name, policy.Isolated, nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setIsolated}))
