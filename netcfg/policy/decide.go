@@ -211,7 +211,7 @@ func (p *Policy) Forced(z *model.Zone) bool { return z.DNS.Enabled && z.DNS.Forc
 
 // asksElsewhere reports whether f is a question to a DNS server that is not the box.
 func (p *Policy) asksElsewhere(f Flow) bool {
-	if f.Port != 53 || f.Proto != model.ProtoUDP && f.Proto != model.ProtoTCP || f.Dst == everyone || multicast.Contains(f.Dst) || thisNetwork.Contains(f.Dst) {
+	if f.Port != 53 || f.Proto != model.ProtoUDP && f.Proto != model.ProtoTCP || f.Dst == everyone || multicast.Contains(f.Dst) || f.Dst == unspecified {
 		return false
 	}
 	party := p.partyOf(f.Dst)

@@ -423,12 +423,14 @@ func (k *walk) fib() nft.Value {
 // rtnMulticast is RTN_MULTICAST of include/uapi/linux/rtnetlink.h.
 const rtnMulticast = 5
 
-// fibType is what "fib daddr type" yields.
+// fibType is what "fib daddr type" yields. Of the network 0 only its first address is a
+// broadcast: __inet_dev_addr_type of net/ipv4/fib_frontend.c, ipv4_is_zeronet of
+// include/linux/in.h.
 func (k *walk) fibType() nft.Value {
 	dst := k.pkt.Dst
 	is := func(f func(state.Addr) bool) bool { return slices.ContainsFunc(k.addrs, f) }
 	switch {
-	case dst == limited, is(func(o state.Addr) bool { return dst == last(o.Prefix) }):
+	case dst == limited, dst.IsUnspecified(), is(func(o state.Addr) bool { return dst == last(o.Prefix) }):
 		return nft.U32(nft.FibBroadcast)
 	case dst.IsMulticast():
 		return nft.U32(rtnMulticast)
