@@ -23,7 +23,8 @@ func (a *app) talksCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "talks",
 		Short: "Show who talks to whom about what",
-		Long: `Show who talks to whom about what, as a matrix from zone to zone, or of devices. With
+		Long: `Show who talks to whom about what: as a matrix from zone to zone, or of devices, where
+it fits the terminal, and pair by pair below. A cell is how much was said both ways. With
 --dot, print a graph for Graphviz: as wide as much was said, dashed where it was refused.
 
 ` + exitHelp,
@@ -129,7 +130,56 @@ func (s *said) about() string {
 	return strings.Join(apps, ", ")
 }
 
+// maxColumns is how many parties a matrix has room for.
+const maxColumns = 12
+
+// matrix is a row for each party that begins something, and a column for each that is meant.
+func (a *app) matrix(pairs map[pair]*said) (table, bool) {
+	var from, to []record.Party
+	for p := range pairs {
+		from, to = append(from, p.from), append(to, p.to)
+	}
+	compare := func(x, y record.Party) int {
+		return cmp.Or(cmp.Compare(x.Zone, y.Zone), cmp.Compare(x.Device, y.Device))
+	}
+	slices.SortFunc(from, compare)
+	slices.SortFunc(to, compare)
+	from, to = slices.Compact(from), slices.Compact(to)
+	t := table{header: []string{`FROM \ TO`}}
+	for _, y := range to {
+		t.header = append(t.header, called(y))
+	}
+	for _, x := range from {
+		row := []string{called(x)}
+		for _, y := range to {
+			row = append(row, a.cell(pairs[pair{x, y}]))
+		}
+		t.rows = append(t.rows, row)
+	}
+	return t, len(to) <= maxColumns && (a.width == 0 || total(t.widths()) <= a.width)
+}
+
+// cell is what was said between two, in a few characters.
+func (a *app) cell(s *said) string {
+	var words []string
+	if s != nil && s.Connections > 0 {
+		both := s.Out
+		both.Add(s.In)
+		words = append(words, amount(both))
+	}
+	if s != nil && s.Refused > 0 {
+		words = append(words, a.paint(red, fmt.Sprintf("%d refused", s.Refused)))
+	}
+	return orDash(strings.Join(words, ", "))
+}
+
 func (a *app) printTalks(pairs map[pair]*said) error {
+	if m, fits := a.matrix(pairs); fits {
+		if err := a.print(m); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out)
+	}
 	t := table{header: []string{"FROM", "TO", "CONNECTIONS", "OUT", "IN", "REFUSED", "ABOUT"}}
 	for _, p := range slices.SortedFunc(maps.Keys(pairs), comparePairs) {
 		s := pairs[p]
