@@ -175,6 +175,7 @@ var doneTexts = map[string]string{
 	"token":      "The token is revoked: it is worth nothing from now on.",
 	"client":     "The certificate is revoked: a browser that shows it gets no further.",
 	"logout":     "You are logged out.",
+	"kept":       "The change is kept.",
 }
 
 // show writes a page.
@@ -199,7 +200,9 @@ func (v *visit) showAs(status int, sheet string, view any) error {
 	}
 	if v.caller.Name != "" {
 		f.User, f.Role, f.Nav = v.caller.Name, v.caller.Role, v.navigation()
-		f.Pending = v.banner()
+		if v.URL.Path != "/pending" { // which says it itself
+			f.Pending = v.banner()
+		}
 	}
 	var b bytes.Buffer
 	if err := sheets[sheet].ExecuteTemplate(&b, "layout", f); err != nil {

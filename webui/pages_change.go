@@ -2,5 +2,597 @@
 
 package webui
 
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/diag"
+	"bulkhead/netcfg/impact"
+	"bulkhead/netcfg/textdiff"
+	"bulkhead/services/auth/access"
+)
+
 // changePages are about what a change would do, the one that is being tried, and those that were.
-var changePages = []page{}
+var changePages = []page{
+	{"POST /change/plan", access.Plan, "Plan", false, (*visit).planPage},
+	{"POST /change/try", access.Apply, "Plan", false, (*visit).try},
+	{"GET /pending", access.Read, "Pending change", false, (*visit).pendingPage},
+	{"POST /pending/keep", access.Apply, "", false, (*visit).keep},
+	{"POST /pending/undo", access.Apply, "", false, (*visit).undo},
+	{"GET /history", access.Read, "History", true, (*visit).historyPage},
+	{"GET /history/{number}", access.Read, "Change", false, (*visit).entryPage},
+	{"POST /history/{number}/again", access.Plan, "Plan", false, (*visit).goBack},
+}
+
+// proposal is a change that a page proposes: the whole new file.
+type proposal struct {
+	File []byte
+	Why  string // for the history; whoever tries it may say it otherwise
+	Name string // of the file; "": as before
+
+	minutes string // to decide, as typed; "": as long as it takes
+	err     string // why it was not tried, although it was to be
+	status  int    // of the page then
+}
+
+// noName is what a file is called that has no name yet.
+const noName = "bulkhead.yaml"
+
+// propose shows what a change would do, and the button that tries it. The page carries
+// the file: the box keeps nothing of what nobody tries.
+func (v *visit) propose(p proposal) error {
+	before, err := v.newest()
+	if err != nil {
+		return err
+	}
+	if p.Name == "" {
+		p.Name = before.Name
+	}
+	view := planView{Name: p.Name, Data: base64.StdEncoding.EncodeToString(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
+	view.Diff = diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File)))
+	status := p.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	plan, err := v.box().Plan(v.Context(), api.Proposal{File: api.File{Name: p.Name, Data: p.File}})
+	refused, isRefused := errors.AsType[*api.Refused](err)
+	switch {
+	case isRefused:
+		view.Refused = refusedOf(refused, p.File)
+		return v.showAs(http.StatusUnprocessableEntity, "plan", view)
+	case err != nil:
+		return err
+	}
+	view.tell(plan)
+	view.Doors = v.doors(plan.Path)
+	view.Minutes = p.minutes
+	if view.Minutes == "" {
+		view.Minutes = strconv.Itoa(minutesFor(plan))
+	}
+	if st := v.look(); st != nil && st.Pending != nil {
+		view.Busy = v.pending(st.Pending)
+	}
+	return v.showAs(status, "plan", view)
+}
+
+// minutesFor is how long somebody usually needs to look whether all is well.
+func minutesFor(p *api.Plan) int {
+	if p.Path != nil && p.Path.Moves {
+		return 5
+	}
+	return 2
+}
+
+// maxMinutes is how long a change may wait that was made here.
+const maxMinutes = 10
+
+// newest is the change that was confirmed last, with its file. It is empty where there is none.
+func (v *visit) newest() (*api.Entry, error) {
+	none := &api.Entry{Name: noName}
+	list, err := v.box().History(v.Context())
+	if err != nil || len(list) == 0 {
+		return none, err
+	}
+	e, err := v.box().Entry(v.Context(), list[0].Number)
+	if err == nil && e.Name == "" {
+		e.Name = noName
+	}
+	return e, err
+}
+
+// planView is what a change would do.
+type planView struct {
+	Name    string
+	Data    string // the file, in base64: browsers change the line ends of text
+	Why     string
+	Minutes string
+	Error   string
+	MayTry  bool
+	Refused *refusedView // set: it cannot be used
+	Busy    *pendingView // set: another one is being tried
+
+	Warnings   []string
+	Missing    []string
+	Reach      []reachLine
+	Interrupts []impact.Interrupt
+	Cut        *impact.Cut
+	Tests      []api.TestChange
+	Path       *impact.Path
+	Doors      []door // set: the box is elsewhere afterwards
+	Lockout    string
+	Steps      []api.Step
+	Diff       []diffLine
+}
+
+func (p *planView) tell(plan *api.Plan) {
+	for _, w := range plan.Warnings {
+		p.Warnings = append(p.Warnings, w.Error())
+	}
+	p.Missing, p.Interrupts, p.Cut, p.Tests, p.Path, p.Steps = plan.Missing, plan.Interrupts, plan.Cut, plan.Tests, plan.Path, plan.Steps
+	p.Reach = reachLines(plan.Reach)
+	if plan.Lockout != "" {
+		p.Lockout = api.LockoutText(plan.Lockout)
+	}
+}
+
+func (p planView) title() string {
+	if p.Refused != nil {
+		return "This cannot be used as it is"
+	}
+	return "What the change would do"
+}
+
+// Nothing reports whether the change changes nothing.
+func (p planView) Nothing() bool { return len(p.Diff) == 0 }
+
+// Possible counts what becomes possible, or no longer is.
+func (p planView) Possible(possible bool) (n int) {
+	for _, r := range p.Reach {
+		if r.Possible == possible {
+			n++
+		}
+	}
+	return n
+}
+
+// reachLine is what becomes possible or no longer is.
+type reachLine struct {
+	Possible           bool
+	From, To, Services string
+}
+
+func reachLines(list []api.Reach) (lines []reachLine) {
+	for _, r := range list {
+		lines = append(lines, reachLine{r.Possible, r.From, r.To, strings.Join(r.Services, ", ")})
+	}
+	return lines
+}
+
+// door is where the box can be managed.
+type door struct {
+	At, Text string
+}
+
+// doors are where the box is to be looked for after a change, if that is elsewhere.
+func (v *visit) doors(p *impact.Path) (list []door) {
+	if p == nil || !p.Moves {
+		return nil
+	}
+	for _, d := range p.At {
+		list = append(list, door{v.pendingAt(d.Address), fmt.Sprintf("zone %s, %s", d.Zone, d.Place)})
+	}
+	return list
+}
+
+// pendingAt is where a change is kept on an address of the box.
+func (v *visit) pendingAt(a netip.Addr) string {
+	return "https://" + v.s.authority(a.String()) + "/pending"
+}
+
+// refusedView is why a file cannot be used.
+type refusedView struct {
+	Problems []problem
+	Failed   []string
+	Lockout  string
+	Hint     string
+}
+
+// problem is one thing that is wrong with a file, and the line.
+type problem struct {
+	Line, Col      int // 0: nowhere in particular
+	Key, Msg, Hint string
+	Warning        bool
+	Text           string // of the line
+}
+
+func refusedOf(r *api.Refused, file []byte) *refusedView {
+	view := &refusedView{Problems: problemsIn(r.Problems, file), Hint: r.Hint}
+	for _, f := range r.Failed {
+		view.Failed = append(view.Failed, f.String())
+	}
+	if r.Lockout != "" {
+		view.Lockout = api.LockoutText(r.Lockout)
+	}
+	return view
+}
+
+// problemsIn lists problems with the lines of the file that they are about.
+func problemsIn(list diag.List, file []byte) (problems []problem) {
+	lines := strings.Split(string(file), "\n")
+	for _, p := range list.Sorted() {
+		out := problem{Line: p.Pos.Line, Col: p.Pos.Col, Key: p.Key, Msg: p.Msg, Hint: p.Hint, Warning: p.Severity == diag.Warning}
+		if n := p.Pos.Line; n > 0 && n <= len(lines) {
+			out.Text = strings.TrimRight(lines[n-1], "\r")
+		}
+		problems = append(problems, out)
+	}
+	return problems
+}
+
+// diffLine is one line of how two texts differ.
+type diffLine struct {
+	Kind string // added, removed, same, or place: where the next ones are
+	Text string // without the sign
+}
+
+// Sign says in a character what the colour does.
+func (d diffLine) Sign() string {
+	switch d.Kind {
+	case "added":
+		return "+"
+	case "removed":
+		return "−"
+	}
+	return ""
+}
+
+// diffLines takes a difference apart that is in the unified format.
+func diffLines(unified string) (list []diffLine) {
+	for line := range strings.Lines(unified) {
+		line = strings.TrimRight(line, "\r\n")
+		switch {
+		case len(list) == 0 && (strings.HasPrefix(line, "--- ") || strings.HasPrefix(line, "+++ ")):
+		case strings.HasPrefix(line, "@@"):
+			list = append(list, diffLine{"place", placeOf(line)})
+		case strings.HasPrefix(line, "+"):
+			list = append(list, diffLine{"added", line[1:]})
+		case strings.HasPrefix(line, "-"):
+			list = append(list, diffLine{"removed", line[1:]})
+		case strings.HasPrefix(line, `\`):
+			list = append(list, diffLine{"place", "The last line has no end."})
+		default:
+			list = append(list, diffLine{"same", strings.TrimPrefix(line, " ")})
+		}
+	}
+	return list
+}
+
+// placeOf reads where a hunk is in the new text: @@ -3,7 +3,8 @@ is line 3.
+func placeOf(hunk string) string {
+	_, at, _ := strings.Cut(hunk, "+")
+	line, _, _ := strings.Cut(strings.TrimRight(at, " @"), ",")
+	return "Line " + line
+}
+
+// maxChangeForm bounds a form with a configuration: base64, or text of which each byte may
+// be written as three.
+const maxChangeForm = 3*api.MaxFile + maxForm
+
+// proposed reads a proposal from a form.
+func (v *visit) proposed() (p proposal, err error) {
+	f, err := v.form(maxChangeForm)
+	if err != nil {
+		return p, err
+	}
+	p = proposal{Name: f.Get("name"), Why: strings.TrimSpace(f.Get("why")), minutes: strings.TrimSpace(f.Get("minutes"))}
+	p.File, err = fileIn(f)
+	return p, err
+}
+
+// fileIn is the file that a form carries: our own pages', or what somebody typed.
+func fileIn(f url.Values) ([]byte, error) {
+	if f.Has("data") {
+		data, err := base64.StdEncoding.DecodeString(f.Get("data"))
+		if err != nil {
+			return nil, fmt.Errorf("%w: the file: %w", errForm, err)
+		}
+		return data, nil
+	}
+	if !f.Has("file") {
+		return nil, fmt.Errorf("%w: there is no file in it", errForm)
+	}
+	return bytes.ReplaceAll([]byte(f.Get("file")), []byte("\r\n"), []byte("\n")), nil
+}
+
+func (v *visit) planPage() error {
+	p, err := v.proposed()
+	if err != nil {
+		return err
+	}
+	return v.propose(p)
+}
+
+// tried is a change that was tried here. Whoever made it may keep it from any session of
+// theirs: one that moves the box takes the browser's session away, which is bound to the
+// address. It is gone with this process, and the change is undone then.
+type tried struct {
+	id, user, token string
+	at              time.Duration // since boot: it was in force by then
+}
+
+func (v *visit) try() error {
+	p, err := v.proposed()
+	if err != nil {
+		return err
+	}
+	minutes, err := strconv.Atoi(p.minutes)
+	switch {
+	case err != nil || minutes < 1 || minutes > maxMinutes:
+		p.err = fmt.Sprintf("The time to decide is from 1 to %d minutes.", maxMinutes)
+	case p.Why == "":
+		p.err = "Say why the change is made: the history keeps it."
+	}
+	if p.err != "" {
+		p.status = http.StatusUnprocessableEntity
+		return v.propose(p)
+	}
+	// Whether the browser still hears us or not: the change may have moved the box.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.Context()), writeTime)
+	defer cancel()
+	t, err := v.box().Apply(ctx, api.Change{
+		File: api.File{Name: p.Name, Data: p.File}, Via: api.ViaUI, Why: p.Why,
+		Terms: api.Terms{Window: api.Window(time.Duration(minutes) * time.Minute)},
+	})
+	switch {
+	case err == nil:
+	case isBusy(err), isRefused(err):
+		p.status = http.StatusConflict // the plan is asked for again, and says it
+		return v.propose(p)
+	case errors.Is(err, api.ErrDenied), errors.Is(err, api.ErrStranger), errors.Is(err, api.ErrUnreachable):
+		return err
+	default:
+		p.status, p.err = http.StatusConflict, "The change is not in force, and all is as before: "+err.Error()
+		return v.propose(p)
+	}
+	v.s.tried.Store(&tried{t.ID, v.caller.Name, t.Token, api.Uptime()})
+	v.hangUp()
+	return v.see("/pending")
+}
+
+// hangUp has the browser open a new connection for what comes next. A change is kept over
+// a connection that is younger than it, which shows that the box can be reached.
+func (v *visit) hangUp() { v.w.Header().Set("Connection", "close") }
+
+// triedHere returns the change that is pending if the visitor made it here, or nil.
+func (v *visit) triedHere(id string) *tried {
+	if t := v.s.tried.Load(); t != nil && t.id == id && t.user == v.caller.Name {
+		return t
+	}
+	return nil
+}
+
+func (v *visit) keep() error {
+	f, err := v.form(maxForm)
+	if err != nil {
+		return err
+	}
+	t := v.triedHere(f.Get("id"))
+	if t == nil {
+		return v.see("/pending") // which says what is the case
+	}
+	if api.Accepted(v.Context()) <= t.at {
+		// The browser may have more connections than that over which it tried the change.
+		// Each is closed as it is used, until there is a new one.
+		v.hangUp()
+		http.Redirect(v.w, v.Request, "/pending/keep", http.StatusTemporaryRedirect)
+		return nil
+	}
+	_, err = v.box().Confirm(v.Context(), api.Confirm{Token: t.token})
+	if errors.Is(err, api.ErrNothing) {
+		return v.see("/pending") // its time is over
+	}
+	if err != nil {
+		return err
+	}
+	return v.seeDone("/pending", "kept")
+}
+
+func (v *visit) undo() error {
+	f, err := v.form(maxForm)
+	if err != nil {
+		return err
+	}
+	if f.Get("id") == "" {
+		return fmt.Errorf("%w: it does not say which change", errForm)
+	}
+	_, err = v.box().Cancel(v.Context(), api.Cancel{ID: f.Get("id")})
+	if err != nil && !errors.Is(err, api.ErrNothing) {
+		return err
+	}
+	return v.see("/pending")
+}
+
+// pendingView is the change that is being tried.
+type pendingView struct {
+	ID, Author, Why, Name string
+	Via                   string
+	Trying                bool // it is not in force everywhere yet
+	Since, Deadline       when
+	Left                  int // seconds
+	LeftText              string
+	Mine                  bool // it was tried on these pages, by the visitor
+	Lost                  bool // it was, and cannot be kept: the token is gone
+	MayKeep, MayUndo      bool
+	Reach                 []reachLine
+	More                  int
+	Moves                 []string
+	Back                  []door // where the box is again once it is undone
+	Checks                []check
+}
+
+// check is something that should work under the change.
+type check struct {
+	Good       bool
+	What, Text string
+}
+
+// pendingPageView is the page of it, or of what became of the last.
+type pendingPageView struct {
+	Pending *pendingView
+	Last    *outcomeView
+}
+
+// outcomeView is what became of a change.
+type outcomeView struct {
+	Author, Why, Text string
+	Kept              bool
+	Time              when
+}
+
+func (v *visit) outcome(o *api.Outcome) *outcomeView {
+	return &outcomeView{or(o.Author, "somebody"), o.Why, upperFirst(o.String()) + ".", o.End == api.EndConfirmed, v.when(o.Time)}
+}
+
+func (p pendingPageView) title() string {
+	switch {
+	case p.Pending != nil:
+		return "Pending change"
+	case p.Last == nil:
+		return "No change is pending"
+	case p.Last.Kept:
+		return "The change is kept"
+	}
+	return "The change is undone"
+}
+
+func (p pendingPageView) refresh() int {
+	if p.Pending == nil {
+		return 0
+	}
+	return max(1, min(10, p.Pending.Left+2))
+}
+
+func (v *visit) pendingPage() error {
+	t, err := v.box().Pending(v.Context())
+	if err != nil {
+		return err
+	}
+	var view pendingPageView
+	if t.Pending != nil {
+		view.Pending = v.pending(t.Pending)
+		view.Pending.Checks = v.checks(t.Pending)
+		v.hangUp()
+	} else if o := t.Last; o != nil {
+		view.Last = v.outcome(o)
+	}
+	return v.show("pending", view)
+}
+
+func (v *visit) pending(p *api.Pending) *pendingView {
+	view := &pendingView{
+		ID: p.ID, Author: or(p.Author, "somebody"), Why: p.Why, Name: p.Name, Via: viaText(p.Via), Trying: p.Phase == api.Trying,
+		Since: v.when(p.Since), Deadline: v.when(p.Deadline), Left: max(0, int(time.Duration(p.Left).Seconds())), LeftText: p.Left.String(),
+		Mine: v.triedHere(p.ID) != nil, MayUndo: v.may(access.Apply), Reach: reachLines(p.Reach), More: p.More,
+	}
+	view.Lost = v.mine(p) && !view.Mine && !view.Trying
+	view.MayKeep = view.MayUndo && view.Mine && !view.Trying
+	for _, m := range p.Moves {
+		view.Moves = append(view.Moves, moveText(m))
+		if m.From.IsValid() && m.From != m.To {
+			view.Back = append(view.Back, door{v.pendingAt(m.From), "zone " + m.Zone})
+		}
+	}
+	return view
+}
+
+// checks are what netcfgd knows of what should work, and that the visitor is here at all.
+func (v *visit) checks(p *api.Pending) (list []check) {
+	from := addrOf(v.RemoteAddr)
+	t := v.triedHere(p.ID)
+	switch {
+	case p.Phase == api.Trying:
+		list = append(list, check{false, "In force", "not everywhere yet: look again in a moment"})
+	case t != nil && api.Accepted(v.Context()) <= t.at:
+		list = append(list, check{false, "Management", "this page came over a connection that is older than the change: load it again"})
+	default:
+		list = append(list, check{true, "Management", fmt.Sprintf("the box answers %s over a new connection", from)})
+	}
+	st := v.look()
+	if st == nil {
+		return list
+	}
+	switch {
+	case st.NoUplink:
+		list = append(list, check{true, "Internet", "the configuration has no uplink"})
+	case st.Uplink != nil:
+		list = append(list, check{true, "Internet", fmt.Sprintf("the uplink has the address %s", st.Uplink.Address)})
+	default:
+		list = append(list, check{false, "Internet", "the uplink has no address"})
+	}
+	if slices.Contains(st.Untaken, "dnsd") {
+		list = append(list, check{false, "DNS", "the service has not taken the change"})
+	} else {
+		list = append(list, check{true, "DNS", "the service has taken the change"})
+	}
+	if late := slices.DeleteFunc(slices.Clone(st.Untaken), func(s string) bool { return s == "dnsd" }); len(late) > 0 {
+		list = append(list, check{false, "Services", "these have not taken the change, and perhaps do not run: " + strings.Join(late, ", ")})
+	}
+	if troubles := append(slices.Clone(st.Missing), st.Troubles...); len(troubles) > 0 {
+		list = append(list, check{false, "Network", strings.Join(troubles, "; ")})
+	} else {
+		list = append(list, check{true, "Network", "everything is as the change wants it"})
+	}
+	return list
+}
+
+func moveText(m api.Move) string {
+	switch {
+	case !m.From.IsValid():
+		return fmt.Sprintf("The box is at %s in zone %s now, too.", m.To, m.Zone)
+	case !m.To.IsValid():
+		return fmt.Sprintf("The box is no longer at %s: zone %s is no admin zone any more.", m.From, m.Zone)
+	case m.From == m.To:
+		return fmt.Sprintf("The box is at %s as before, but zone %s is elsewhere now.", m.To, m.Zone)
+	}
+	return fmt.Sprintf("The box is at %s in zone %s now, no longer at %s.", m.To, m.Zone, m.From)
+}
+
+// viaText is which way a change came in, in words.
+func viaText(via api.Via) string {
+	switch via {
+	case api.ViaUI:
+		return "these pages"
+	case api.ViaCLI:
+		return "the command line"
+	case api.ViaAPI:
+		return "the API"
+	case api.ViaConsole:
+		return "the console"
+	}
+	return string(via)
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func upperFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -78,7 +78,8 @@ type server struct {
 	count    counters
 	version  string
 
-	conf atomic.Pointer[svcconf.Web] // never nil
+	conf  atomic.Pointer[svcconf.Web] // never nil
+	tried atomic.Pointer[tried]       // the last change that was; nil: none was
 }
 
 // Serve runs the service until ctx ends and returns ctx's error then.
