@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"image/png"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -269,6 +270,9 @@ func TestScreens(t *testing.T) {
 			c.open(path)
 			if get(c, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width {
 				t.Errorf("%s scrolls sideways at %d px", path, l.width)
+			}
+			if status := get(c, chromedp.Evaluate[int](`performance.getEntriesByType("navigation")[0].responseStatus`)); status != http.StatusOK {
+				t.Errorf("%s: got %d\n%s", path, status, c.text("main"))
 			}
 			picture := get(c, chromedp.FullScreenshot(100))
 			if _, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil {

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"reflect"
 	"testing"
 	"time"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/webui/openapitest"
 )
@@ -107,4 +109,10 @@ func PassOn(address string, log *slog.Logger) http.Handler {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
 	return passOn(daemon{name: "stand-in", way: way, limit: maxPassed}, log)
+}
+
+// FirstFile makes a configuration out of the answers in a form.
+func FirstFile(ports []api.Port, form url.Values) (string, []string) {
+	s := setupIn(form)
+	return s.file(ports)
 }

@@ -39,7 +39,7 @@ const (
 
 // allPages returns all of them, in the order of the navigation.
 func allPages() []page {
-	return slices.Concat(boxPages, zonePages, devicePages, flowPages, configPages, changePages, reportPages, systemPages, adminPages, accountPages, clientPages, entryPages)
+	return slices.Concat(boxPages, zonePages, devicePages, flowPages, configPages, changePages, setupPages, reportPages, systemPages, adminPages, accountPages, clientPages, entryPages)
 }
 
 //go:embed templates
@@ -49,7 +49,7 @@ var templates embed.FS
 var sheets = parseSheets()
 
 func parseSheets() map[string]*template.Template {
-	common := template.Must(template.New("").Funcs(template.FuncMap{"sessions": sessionTable}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
+	common := template.Must(template.New("").Funcs(template.FuncMap{"sessions": sessionTable, "inc": func(i int) int { return i + 1 }}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	names, err := templates.ReadDir("templates")
 	if err != nil {
 		panic(err) // they are in the program

@@ -3,16 +3,26 @@
 package webui_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/model"
 	auth "bulkhead/services/auth/api"
 )
 
 // sample is a made-up netcfgd of a network that somebody may have.
 type sample struct {
 	*trials
+}
+
+func (sample) Ports(context.Context) ([]api.Port, error) {
+	return []api.Port{
+		{Name: "enp1s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 1}, Driver: "igc", Carrier: true, Use: "wan"},
+		{Name: "enp2s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 2}, Driver: "igc", Carrier: true, Use: "trunk"},
+		{Name: "enp3s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 3}, Driver: "igc"},
+	}, nil
 }
 
 // newSampleBox is newBox with the sample.
