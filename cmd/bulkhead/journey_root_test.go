@@ -1,0 +1,214 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/webauthn"
+	"github.com/chromedp/chromedp"
+
+	"bulkhead/services/auth/access"
+	"bulkhead/services/auth/totp"
+)
+
+// tab is a tab of a browser on the workstation.
+type tab struct {
+	b   *newBox
+	ctx context.Context
+}
+
+// tab starts a browser at the desk that knows the box's key, and its name.
+func (b *newBox) tab(key access.Fingerprint) *tab {
+	b.t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		b.t.Fatal("chromium is not installed: run .ci/deps test")
+	}
+	start := filepath.Join(b.dir, "chromium")
+	script := fmt.Sprintf("#!/bin/sh\nexec nsenter --net=/proc/%d/fd/%d %s \"$@\"\n", os.Getpid(), b.desk, chromium)
+	if err := os.WriteFile(start, []byte(script), 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := chromedp.NewExecAllocator(b.t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(start), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(b.t.TempDir()), chromedp.WindowSize(1280, 900),
+		chromedp.Flag("host-resolver-rules", "MAP gw.home.arpa 192.168.10.1"),
+		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
+	)...)
+	b.t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	b.t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // which starts it
+		b.t.Fatal(err)
+	}
+	w := &tab{b, ctx}
+	// A device that keeps passkeys, and whose user agrees.
+	tabCall(w, webauthn.Enable, webauthn.EnableParams{})
+	tabCall(w, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
+		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+	}})
+	return w
+}
+
+func tabCall[P, R any](w *tab, cmd cdp.Command[P, R], params P) {
+	w.b.t.Helper()
+	if _, err := chromedp.Call(w.ctx, cmd, params); err != nil {
+		w.fail(err)
+	}
+}
+
+func (w *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	w.b.t.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		w.fail(err)
+	}
+}
+
+func (w *tab) fail(err error) {
+	w.b.t.Helper()
+	w.b.t.Fatalf("%v\nat %s:\n%s", err, w.at(), w.text())
+}
+
+func (w *tab) at() string {
+	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+	defer cancel()
+	at, _ := chromedp.Run(ctx, chromedp.Location())
+	return at
+}
+
+func (w *tab) text() string {
+	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+	defer cancel()
+	text, _ := chromedp.Run(ctx, chromedp.Text("body"))
+	return text
+}
+
+func (w *tab) value(selector string) string {
+	w.b.t.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Value(selector))
+	if err != nil {
+		w.fail(err)
+	}
+	return v
+}
+
+func (w *tab) open(url string) { w.b.t.Helper(); w.do(chromedp.Navigate(url)) }
+
+func (w *tab) click(selector string) { w.b.t.Helper(); w.do(chromedp.Click(selector)) }
+
+func (w *tab) fill(selector, value string) {
+	w.b.t.Helper()
+	w.do(chromedp.WaitReady(selector), chromedp.SetValue(selector, value))
+}
+
+// arrive waits until the browser is at an address that begins so, and the page is there.
+func (w *tab) arrive(begin string) {
+	w.b.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.HasPrefix(w.at(), begin); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.fail(fmt.Errorf("did not arrive at %s", begin))
+		}
+	}
+	w.do(chromedp.WaitReady("footer"))
+}
+
+// shows waits until the page has a text.
+func (w *tab) shows(text string) {
+	w.b.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(w.text(), text); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.fail(fmt.Errorf("does not show %q", text))
+		}
+	}
+}
+
+// TestJourneyOfANewBox goes with a browser from the parcel to a network that works, on real
+// programs: the box is claimed, gets its first configuration, moves, and is kept.
+func TestJourneyOfANewBox(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	b := unpack(t)
+	var state access.State
+	b.until("the box waits for its owner", func() (ok bool) {
+		var err error
+		state, err = b.console("GET")
+		return err == nil && b.dial(b.desk, "192.168.77.1:443") == nil
+	})
+	w := b.tab(state.Fingerprint)
+	const first, second = "https://192.168.77.1", "https://192.168.10.1"
+	w.open(first)
+	w.arrive(first + "/claim")
+	w.fill("#name", "alex")
+	w.fill("#code", state.Code)
+	w.click("main button")
+	w.arrive(first + "/account")
+	w.open(first + "/account/password")
+	secret, err := totp.Parse(w.value("[name=secret]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const passphrase = "a horse that nobody has seen before"
+	w.fill("[name=password]", passphrase)
+	w.fill("[name=code]", secret.Code(time.Now()))
+	w.click("main form button")
+	w.arrive(first + "/account?done=password")
+
+	// The first configuration moves the box, so that whoever made it follows.
+	w.open(first + "/setup")
+	w.fill("#name", "gw")
+	w.fill("#internet", "")
+	for i, zone := range [][3]string{{"management", "52:54:00:10:00:02", "192.168.10.0/24"}, {"gadgets", "52:54:00:10:00:03", "192.168.40.0/24"}} {
+		w.fill(fmt.Sprintf("[name=zone%d]", i), zone[0])
+		w.fill(fmt.Sprintf("[name=port%d]", i), zone[1])
+		w.fill(fmt.Sprintf("[name=subnet%d]", i), zone[2])
+	}
+	w.click("main form button.main")
+	w.shows("The box will be elsewhere.")
+	w.shows("gadgets: {port: gadgets, subnet: 192.168.40.0/24}")
+	w.click("[formaction='/change/try'], form[action='/change/try'] button.main")
+	b.until("the box is at its new address", func() bool { return b.dial(b.desk, "192.168.10.1:443") == nil })
+	w.open(second + "/pending")
+	w.arrive(second + "/login")
+	w.fill("#user", "alex")
+	w.fill("#password", passphrase)
+	w.fill("#code", secret.Code(time.Now().Add(30*time.Second)))
+	w.click("form[action='/login'] button")
+	w.arrive(second + "/pending")
+	w.shows("is trying a change: “first configuration”")
+	w.click("form[action='/pending/keep'] button")
+	w.shows("It is the configuration in force")
+
+	// By its full name, a passkey is enough from now on.
+	const named = "https://gw.home.arpa"
+	if state, err = b.console("POST"); err != nil { // somebody at the console lets alex in there
+		t.Fatal(err)
+	}
+	w.open(named + "/claim")
+	w.fill("#name", "alex")
+	w.fill("#code", state.Code)
+	w.click("main button")
+	w.arrive(named + "/account")
+	w.do(chromedp.WaitVisible("#label"))
+	w.fill("#label", "laptop")
+	w.click("[data-passkey-add] button")
+	w.arrive(named + "/account?done=passkey")
+	w.click("header button")
+	w.arrive(named + "/login?done=logout")
+	w.do(chromedp.WaitVisible("[data-passkey-login]"))
+	w.click("[data-passkey-login]")
+	w.arrive(named + "/")
+	w.shows("alex")
+}
