@@ -263,29 +263,43 @@ func TestScreens(t *testing.T) {
 	b.token(admin)
 	b.browser().post("/login", map[string][]string{"user": {"alex"}, "password": {"x"}, "code": {"000000"}})
 	c := b.chrome()
-	dir := os.Getenv("BULKHEAD_SCREENS")
 	c.everyScreen(admin, func(name, path string) {
 		for _, l := range looks {
 			c.as(l)
 			c.open(path)
-			if get(c, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width {
-				t.Errorf("%s scrolls sideways at %d px", path, l.width)
-			}
 			if status := get(c, chromedp.Evaluate[int](`performance.getEntriesByType("navigation")[0].responseStatus`)); status != http.StatusOK {
 				t.Errorf("%s: got %d\n%s", path, status, c.text("main"))
 			}
-			picture := get(c, chromedp.FullScreenshot(100))
-			if _, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil {
-				t.Errorf("%s: %v", path, err)
-			}
-			if dir != "" {
-				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, l.scheme, l.width)), picture, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			c.picture(name, l)
 		}
 	})
 	c.quiet()
+}
+
+// picture takes one of the page that is shown, and checks that it does not scroll sideways.
+func (c *chrome) picture(name string, l look) {
+	c.b.t.Helper()
+	if get(c, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width {
+		c.b.t.Errorf("%s scrolls sideways at %d px", c.path(), l.width)
+	}
+	picture := get(c, chromedp.FullScreenshot(100))
+	if _, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil {
+		c.b.t.Errorf("%s: %v", c.path(), err)
+	}
+	if dir := os.Getenv("BULKHEAD_SCREENS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, l.scheme, l.width)), picture, 0o644); err != nil {
+			c.b.t.Fatal(err)
+		}
+	}
+}
+
+// pictures takes those of a page that is the answer to a form, and cannot be opened.
+func (c *chrome) pictures(name string) {
+	c.b.t.Helper()
+	for _, l := range looks {
+		c.as(l)
+		c.picture(name, l)
+	}
 }
 
 // everyScreen has do look at every page, as an administrator sees it, or as somebody does

@@ -59,10 +59,15 @@ func newTrials(b *box) *trials {
 		{"ci", "rules of the nursery's camera", api.ViaAPI}, {"alex", "undo of change 4", api.ViaCLI}, {"kim", "nextcloud keeps its files on the nas", api.ViaUI},
 		{"alex", "the door's camera may record to the nas", api.ViaUI},
 	}
+	// What each of them but the first has added.
+	lines := []string{
+		"players: [tv]\n", "  tv:        {zone: iot,      mac: \"52:54:00:40:00:12\", owner: kim, purpose: television}\n", "  - {from: tv, to: internet, protocols: https, expect: deny}\n",
+		"flows: {keep: 90d, size: 1GiB}\n", "  jellyfin: [tcp/8096, udp/7359]\n", "  - {from: iot, to: nas, protocols: smb, expect: deny}\n",
+	}
 	for i, w := range words {
-		data := bytes.ReplaceAll(file, []byte("\n\n"), []byte("\n\n# state "+fmt.Sprint(i)+"\n"))
-		if i == len(words)-1 {
-			data = file
+		data := file
+		for _, line := range lines[i:] {
+			data = bytes.Replace(data, []byte(line), nil, 1)
 		}
 		s.history = append(s.history, api.Entry{
 			Confirmed: api.Confirmed{Number: i + 1, Time: time.Date(2026, 11, 14+2*i, 19, 3*i, 0, 0, time.UTC), Author: w.author, Via: w.via, Why: w.why},
