@@ -41,9 +41,8 @@ type proposal struct {
 	Why  string // for the history; whoever tries it may say it otherwise
 	Name string // of the file; "": as before
 
-	minutes string // to decide, as typed; "": as long as it takes
-	err     string // why it was not tried, although it was to be
-	status  int    // of the page then
+	err    string // why it was not tried, although it was to be
+	status int    // of the page then
 }
 
 // noName is what a file is called that has no name yet.
@@ -76,22 +75,20 @@ func (v *visit) propose(p proposal) error {
 	}
 	view.tell(plan)
 	view.Doors = v.doors(plan.Path)
-	view.Minutes = p.minutes
-	if view.Minutes == "" {
-		view.Minutes = strconv.Itoa(minutesFor(plan))
-	}
+	view.Minutes = minutesFor(plan)
 	if st := v.look(); st != nil && st.Pending != nil {
 		view.Busy = v.pending(st.Pending)
 	}
 	return v.showAs(status, "plan", view)
 }
 
-// minutesFor is how long somebody usually needs to look whether all is well.
-func minutesFor(p *api.Plan) int {
+// minutesFor is how long somebody has to look whether all is well: what is usual first. It
+// is more if they have a way to go.
+func minutesFor(p *api.Plan) []int {
 	if p.Path != nil && p.Path.Moves {
-		return 5
+		return []int{5, maxMinutes}
 	}
-	return 2
+	return []int{2, 5, maxMinutes}
 }
 
 // maxMinutes is how long a change may wait that was made here.
@@ -116,7 +113,7 @@ type planView struct {
 	Name    string
 	Data    string // the file, in base64: browsers change the line ends of text
 	Why     string
-	Minutes string
+	Minutes []int // to choose from
 	Error   string
 	MayTry  bool
 	Refused *refusedView // set: it cannot be used
@@ -295,7 +292,7 @@ func (v *visit) proposed() (p proposal, err error) {
 	if err != nil {
 		return p, err
 	}
-	p = proposal{Name: f.Get("name"), Why: strings.TrimSpace(f.Get("why")), minutes: strings.TrimSpace(f.Get("minutes"))}
+	p = proposal{Name: f.Get("name"), Why: strings.TrimSpace(f.Get("why"))}
 	p.File, err = fileIn(f)
 	return p, err
 }
@@ -336,7 +333,7 @@ func (v *visit) try() error {
 	if err != nil {
 		return err
 	}
-	minutes, err := strconv.Atoi(p.minutes)
+	minutes, err := strconv.Atoi(v.PostForm.Get("minutes"))
 	switch {
 	case err != nil || minutes < 1 || minutes > maxMinutes:
 		p.err = fmt.Sprintf("The time to decide is from 1 to %d minutes.", maxMinutes)
