@@ -30,7 +30,7 @@ func (s *trials) hurry(speed int) {
 func (c *chrome) tries(number string) {
 	c.b.t.Helper()
 	c.open("/history/" + number)
-	c.do(chromedp.Click("main form button"))
+	c.do(chromedp.Click("main a.button"))
 	c.arrive("/history/" + number + "/again")
 	c.do(chromedp.Click("button.main"))
 	c.arrive("/pending")

@@ -190,7 +190,7 @@ func TestHistoryIsSearchedAndGoneBackIn(t *testing.T) {
 	contains(t, w.get("/history/7"), http.StatusOK, "is in force", "Compared with", "camera-door → nas: rtsp becomes possible")
 	v = w.get("/history/6")
 	contains(t, v, http.StatusOK, "jellyfin: [tcp/8096", "until <a href=\"/history/7\">", "Go back to this")
-	contains(t, w.post("/history/6/again", nil), http.StatusOK, "go back to change 6", "expect: deny}", "Try for 2 minutes</button>")
+	contains(t, w.get("/history/6/again"), http.StatusOK, "go back to change 6", "expect: deny}", "Try for 2 minutes</button>")
 	contains(t, w.get("/history/99"), http.StatusNotFound)
 	contains(t, w.get("/history/x"), http.StatusNotFound)
 	vi := w.as("vi", access.Viewer)

@@ -32,7 +32,7 @@ var changePages = []page{
 	{"POST /pending/undo", access.Apply, "", false, (*visit).undo},
 	{"GET /history", access.Read, "History", true, (*visit).historyPage},
 	{"GET /history/{number}", access.Read, "Change", false, (*visit).entryPage},
-	{"POST /history/{number}/again", access.Plan, "Plan", false, (*visit).goBack},
+	{"GET /history/{number}/again", access.Plan, "Plan", false, (*visit).goBack},
 }
 
 // proposal is a change that a page proposes: the whole new file.
@@ -282,9 +282,9 @@ func placeOf(hunk string) string {
 	return "Line " + line
 }
 
-// maxChangeForm bounds a form with a configuration: base64, or text of which each byte may
-// be written as three.
-const maxChangeForm = 3*api.MaxFile + maxForm
+// maxChangeForm bounds a form with a configuration: base64, or text of which some bytes are
+// written as three.
+const maxChangeForm = 2*api.MaxFile + maxForm
 
 // proposed reads a proposal from a form.
 func (v *visit) proposed() (p proposal, err error) {
@@ -379,12 +379,21 @@ func (v *visit) triedHere(id string) *tried {
 	return nil
 }
 
-func (v *visit) keep() error {
+// meant reads which change a form is about: another one may be pending by now.
+func (v *visit) meant() (id string, err error) {
 	f, err := v.form(maxForm)
+	if err == nil && f.Get("id") == "" {
+		err = fmt.Errorf("%w: it does not say which change", errForm)
+	}
+	return f.Get("id"), err
+}
+
+func (v *visit) keep() error {
+	id, err := v.meant()
 	if err != nil {
 		return err
 	}
-	t := v.triedHere(f.Get("id"))
+	t := v.triedHere(id)
 	if t == nil {
 		return v.see("/pending") // which says what is the case
 	}
@@ -406,14 +415,11 @@ func (v *visit) keep() error {
 }
 
 func (v *visit) undo() error {
-	f, err := v.form(maxForm)
+	id, err := v.meant()
 	if err != nil {
 		return err
 	}
-	if f.Get("id") == "" {
-		return fmt.Errorf("%w: it does not say which change", errForm)
-	}
-	_, err = v.box().Cancel(v.Context(), api.Cancel{ID: f.Get("id")})
+	_, err = v.box().Cancel(v.Context(), api.Cancel{ID: id})
 	if err != nil && !errors.Is(err, api.ErrNothing) {
 		return err
 	}

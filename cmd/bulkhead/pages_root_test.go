@@ -137,7 +137,7 @@ func TestChangeThatMovesTheBoxIsKeptOnItsPages(t *testing.T) {
 
 	// Over the connections that the browser has: one is too old, and closed as it is used.
 	client := api.NewClient(filepath.Join(b.dir, "run", api.SocketFile))
-	plan = second.see("POST", "/history/1/again", nil, "/history/1/again", "The file is the same")
+	plan = second.see("GET", "/history/1/again", nil, "/history/1/again", "The file is the same")
 	form = url.Values{"name": {hidden(t, plan, "name")}, "data": {hidden(t, plan, "data")}, "why": {"again"}, "minutes": {"2"}}
 	page = second.see("POST", "/change/try", form, "/pending", "alex is trying a change: “again”", "the box answers 192.168.10.99 over a new connection")
 	second.see("POST", "/pending/undo", url.Values{"id": {hidden(t, page, "id")}}, "/pending", "It was undone: alex canceled it.")
