@@ -11,6 +11,7 @@ import (
 
 	"bulkhead/services/auth/access"
 	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/audit"
 )
 
 // Headers in which webuid says where a request comes from that it passes on.
@@ -38,6 +39,7 @@ func (rt router) handle(pattern string, need access.Scope, h http.Handler) {
 			h.ServeHTTP(w, r)
 			return
 		}
+		deed := audit.Entry{Who: "root", What: deeds[pattern], Of: r.PathValue("name") + r.PathValue("id")}
 		who, ok, err := auth.Admit(r, rt.guard, need)
 		switch {
 		case errors.Is(err, auth.ErrUnknown):
@@ -51,6 +53,7 @@ func (rt router) handle(pattern string, need access.Scope, h http.Handler) {
 			var o Origin
 			if o, err = originIn(r); err == nil {
 				o.Identity = who.Identity()
+				deed.Who, deed.From = o.Identity, o.Address
 				r = r.WithContext(context.WithValue(r.Context(), behalfKey{}, behalf{who.Name, o}))
 			}
 		}
@@ -58,8 +61,31 @@ func (rt router) handle(pattern string, need access.Scope, h http.Handler) {
 			answer(w, nil, err)
 			return
 		}
+		if deed.What != "" {
+			auth.Recorded(rt.guard, deed, h).ServeHTTP(w, r)
+			return
+		}
 		h.ServeHTTP(w, r)
 	}))
+}
+
+// deeds are what goes into the audit log, by route: all that changes something, and who
+// looks how old secrets are. What a change was, the history says.
+var deeds = map[string]string{
+	"POST /v1/apply":                 "change tried",
+	"POST /v1/undo":                  "change taken back, on trial",
+	"POST /v1/confirm":               "change kept",
+	"POST /v1/cancel":                "change on trial undone",
+	"POST /v1/isolate":               "device isolated",
+	"POST /v1/release":               "device released",
+	"POST /v1/backup":                "backup made",
+	"POST /v1/restore":               "backup restored",
+	"GET /v1/secrets":                "ages of secrets seen",
+	"PUT /v1/secrets/{name}":         "secret set",
+	"POST /v1/secrets/{name}/rotate": "secret rotated",
+	"DELETE /v1/secrets/{name}":      "secret removed",
+	"POST /v1/recipients":            "recipient of secrets added",
+	"DELETE /v1/recipients/{id}":     "recipient of secrets removed",
 }
 
 func originIn(r *http.Request) (o Origin, err error) {

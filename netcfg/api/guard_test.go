@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/services/auth/access"
 	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/audit"
 )
 
 // guard knows one token for each scope, by its name.
@@ -93,5 +97,74 @@ func TestRequestsAreTheirCallers(t *testing.T) {
 	want := api.Change{Author: "kim", Via: api.ViaAPI, Why: "because", Terms: api.Terms{Origin: api.Origin{Identity: "token:kim", Address: here, Connected: 5 * time.Second}}}
 	if diff := cmp.Diff([]api.Change{want}, changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// scribe is a guard that keeps what is written down.
+type scribe struct {
+	guard
+	said *[]audit.Entry
+}
+
+func (s scribe) Record(_ context.Context, e audit.Entry) error {
+	*s.said = append(*s.said, e)
+	return nil
+}
+
+func TestWhatIsDoneIsWrittenDown(t *testing.T) {
+	var said []audit.Entry
+	refuse := false
+	b := backend{apply: func(api.Change) (*api.Trial, error) {
+		if refuse {
+			return nil, api.ErrInvalid
+		}
+		return new(api.Trial), nil
+	}}
+	here := netip.MustParseAddr("192.168.10.20")
+	c := strangers(t, b, scribe{said: &said}).For(api.Behalf{Secret: "token of admin", Address: here, Connected: 1})
+	if _, err := c.Apply(t.Context(), api.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	refuse = true // what was refused was not done
+	if _, err := c.Apply(t.Context(), api.Change{}); err == nil {
+		t.Fatal("it is not refused")
+	}
+	if _, err := c.Status(t.Context()); err != nil { // and what was only looked at is no deed
+		t.Fatal(err)
+	}
+	want := []audit.Entry{{Who: "token:kim", From: here, What: "change tried"}}
+	if diff := cmp.Diff(want, said, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Every route that changes something is one that is written down.
+func TestNoDeedIsForgotten(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := map[string]bool{}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`mux\.handle\("([^"]+)"`).FindAllStringSubmatch(string(text), -1) {
+			routes[m[1]] = true
+		}
+	}
+	if len(routes) < 20 {
+		t.Fatalf("only %d routes were found", len(routes))
+	}
+	for route := range routes {
+		if reads := strings.HasPrefix(route, "GET ") || route == "POST /v1/plan"; !reads && api.Deeds()[route] == "" {
+			t.Errorf("%s has no name in the audit log", route)
+		}
+	}
+	for route := range api.Deeds() {
+		if !routes[route] {
+			t.Errorf("there is no %s", route)
+		}
 	}
 }

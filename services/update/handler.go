@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/services/auth/access"
 	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/audit"
 	"bulkhead/services/sock"
 	"bulkhead/services/update/api"
 )
@@ -29,7 +31,9 @@ const idle = 30 * time.Second
 // handler serves the API, and gokrazy's update protocol below /gokrazy.
 func (u *updater) handler() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, need access.Scope, h http.Handler) { mux.Handle(pattern, u.need(need, h)) }
+	handle := func(pattern string, need access.Scope, h http.Handler) {
+		mux.Handle(pattern, u.need(need, deeds[pattern], h))
+	}
 	handle("GET /v1/update", access.Update, get(u.status))
 	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
 	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
@@ -68,9 +72,23 @@ func author(r *http.Request) string {
 	return name
 }
 
-// need lets in who has a token or a session with the scope, and root.
-func (u *updater) need(scope access.Scope, h http.Handler) http.Handler {
+// deeds are what goes into the audit log, by route. Pieces of an image do not: what counts
+// is that one is to be started.
+var deeds = map[string]string{
+	"POST /v1/update":                  "update begun",
+	"DELETE /v1/update":                "update given up",
+	"POST /v1/update/commit":           "update written, restart",
+	"POST /v1/keys":                    "signing key added",
+	"DELETE /v1/keys/{id}":             "signing key removed",
+	"POST /v1/gokrazy-password":        "password of the gokrazy protocol set",
+	"POST /v1/update/gokrazy-password": "password of the gokrazy protocol set",
+}
+
+// need lets in who has a token or a session with the scope, and root. What they do is
+// written down, unless it is "".
+func (u *updater) need(scope access.Scope, deed string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := audit.Entry{Who: "root", What: deed, Of: r.PathValue("id")}
 		who, ok, err := auth.Admit(r, u.guard, scope)
 		switch {
 		case err != nil:
@@ -78,6 +96,12 @@ func (u *updater) need(scope access.Scope, h http.Handler) http.Handler {
 			return
 		case ok:
 			r = r.WithContext(context.WithValue(r.Context(), authorKey{}, who.Name))
+			e.Who = who.Identity()
+			e.From, _ = netip.ParseAddr(r.Header.Get(auth.ClientHeader)) // zero if it is none
+		}
+		if deed != "" {
+			auth.Recorded(u.guard, e, h).ServeHTTP(w, r)
+			return
 		}
 		h.ServeHTTP(w, r)
 	})

@@ -1,5 +1,5 @@
-// Package audit keeps who came in, who tried, and what they did that is not a change of
-// the configuration, which has a history of its own.
+// Package audit keeps who came in, who tried, and what they did. What a change of the
+// configuration was, its history says.
 //
 // It only ever adds: an entry is on the disk when [Log.Add] returns, and nobody changes
 // one. The oldest go when there are too many.
