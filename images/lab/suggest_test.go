@@ -145,6 +145,7 @@ func TestWhatWasObservedBecomesARule(t *testing.T) {
 		}
 	})
 	quickly(t, l, time.Second)
+	since := time.Now().Format(time.RFC3339) // others have had much refused before
 	tv, nas, laptop := l.Client("tv"), l.Client("nas"), l.Client("laptop")
 	const port, other = 9999, 9998
 	for _, p := range []uint16{port, other} {
@@ -180,17 +181,17 @@ func TestWhatWasObservedBecomesARule(t *testing.T) {
 	awaited(t, allowed, "tv → nas", "tcp/9999", "observe:iot")
 	awaited(t, refused, "→ nas", "smb", "refused: policy")
 	line := eventually(t, "the connection among the flows", func() (string, bool) {
-		return lineWith(cli(t, l, "flows", "--from", "tv", "--since", "1h"), "nas", "tcp/9999")
+		return lineWith(cli(t, l, "flows", "--from", "tv", "--port", "9999", "--since", since), "nas", "tcp/9999")
 	})
 	if !has(line, "observe:iot") {
 		t.Errorf("it is not said why it passed: %s", line)
 	}
 	eventually(t, "the connection among the talks", func() (string, bool) {
-		return lineWith(cli(t, l, "talks", "--devices", "--since", "1h"), "tv", "nas", "tcp/9999")
+		return lineWith(cli(t, l, "talks", "--devices", "--port", "9999", "--since", since), "tv", "nas", "tcp/9999")
 	})
 
 	// The proposal, with a reason, goes into the file as it is printed.
-	out := cli(t, l, "suggest", "--since", "1h")
+	out := cli(t, l, "suggest", "--since", since)
 	proposals, _, _ := strings.Cut(strings.TrimPrefix(out, "allow:\n"), "\n\n")
 	var rule string
 	for _, p := range strings.SplitAfter(proposals, "    why: \"\"\n") {
