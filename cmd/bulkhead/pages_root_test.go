@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
@@ -147,4 +151,34 @@ func TestChangeThatMovesTheBoxIsKeptOnItsPages(t *testing.T) {
 	if err != nil || s.Confirmed == nil || s.Confirmed.Number != 2 || s.Confirmed.Author != "alex" || s.Confirmed.Via != api.ViaUI || s.Confirmed.Why != "again" {
 		t.Errorf("got %+v, %v", s.Confirmed, err)
 	}
+
+	// Nobody keeps a change after which the box is where the desk is not: it comes back by
+	// itself, and a real browser that hung on it is told.
+	w := b.tab(state.Fingerprint)
+	tabCall(w, network.SetCookie, network.SetCookieParams{Name: "__Host-bulkhead", Value: second.session(), URL: "https://192.168.10.1/", Path: "/", Secure: new(true), HTTPOnly: new(true)})
+	w.open("https://192.168.10.1/history/1/again")
+	w.do(chromedp.SetValue("input[name=data]", base64.StdEncoding.EncodeToString([]byte(strings.Replace(firstFile, "192.168.10.0/24", "192.168.11.0/24", 1)))))
+	w.do(chromedp.SetAttributeValue("button.main", "value", "1"))
+	w.click("button.main")
+	b.until("the box has moved", func() bool { return b.dial(b.desk, "192.168.10.1:443") != nil })
+	deadline := time.Now().Add(100 * time.Second)
+	for b.dial(b.desk, "192.168.10.1:443") != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("the box does not come back")
+		}
+	}
+	w.open("https://192.168.10.1/pending")
+	w.shows("It was undone: nobody confirmed it in time.")
+	w.shows("What was in force before is in force again.")
+}
+
+func (p *pages) session() string {
+	at, err := url.Parse("https://" + p.at + "/")
+	if err != nil {
+		p.b.t.Fatal(err)
+	}
+	for _, c := range p.client.Jar.Cookies(at) {
+		return c.Value
+	}
+	return ""
 }
