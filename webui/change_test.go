@@ -54,14 +54,14 @@ func TestPlanSaysWhatAChangeWouldDo(t *testing.T) {
 	w := b.owner()
 	v := w.post("/change/plan", url.Values{"file": {strings.ReplaceAll(string(s.file)+"# <b>films</b>\n", "\n", "\r\n")}, "why": {`"films"`}})
 	contains(t, v, http.StatusOK, "no longer", "zone iot moves from VLAN 40", "3 open connections end", "holds now, and did not before", "still reach the box",
-		"<code># &lt;b&gt;films&lt;/b&gt;</code>", "create VLAN 41", `value="&#34;films&#34;"`, `name="minutes" value="2" class="main">Try for 2 minutes</button>`, "Try for 10 minutes")
+		"<code># &lt;b&gt;films&lt;/b&gt;</code>", "create VLAN 41", `value="&#34;films&#34;"`, `name="minutes" value="2" class="main">Try for 2 minutes</button>`, "Try for</span> 10 minutes")
 	if n := strings.Count(v.body, `<tr class="added"><td>`) + strings.Count(v.body, `<tr class="removed"><td>`); n != 1 {
 		t.Errorf("%d lines of the file change, want 1\n%s", n, v.body)
 	}
 	v = w.post("/change/plan", url.Values{"file": {"moves the box\n"}})
 	contains(t, v, http.StatusOK, `<a href="https://192.168.99.1:`, "VLAN 10 of port trunk", `name="minutes" value="5" class="main">`)
 	v = w.post("/change/plan", url.Values{"file": {"one:\n  <i>broken\n"}})
-	contains(t, v, http.StatusUnprocessableEntity, "Error, line 2:", "<pre>  &lt;i&gt;broken</pre>", "Warning, line 1:", "Use the name of a zone")
+	contains(t, v, http.StatusUnprocessableEntity, "Error, line 2:", `<pre>  &lt;i&gt;broken</pre>`, "Warning, line 1:", "Use the name of a zone")
 	if strings.Contains(v.body, "/change/try") {
 		t.Error("what cannot be used can be tried")
 	}
@@ -175,6 +175,33 @@ func TestFormOfAChangeKeepsWhatWasTyped(t *testing.T) {
 	contains(t, w.post("/change/plan", url.Values{"why": {"x"}}), http.StatusBadRequest)
 	contains(t, w.post("/change/plan", url.Values{"data": {"%"}}), http.StatusBadRequest)
 	contains(t, w.post("/pending/undo", nil), http.StatusBadRequest)
+}
+
+func TestWordsOfOthersAreNoMarkupInAChange(t *testing.T) {
+	const evil = `<script>alert(1)</script>"' onload=x`
+	b, s := newTrialBox(t)
+	b.start(conf1)
+	w := b.owner()
+	s.history[2].Author, s.history[2].Why, s.history[2].Name, s.history[2].Reach = evil, evil, evil, []string{evil}
+	s.history[6].Name = evil
+	plan := w.post("/change/plan", url.Values{"file": {evil + "\n"}, "why": {evil}, "name": {evil}})
+	page := w.leads(w.post("/change/try", url.Values{"file": {evil + "\n"}, "why": {evil}, "name": {evil}, "minutes": {"2"}}), "/pending")
+	for _, v := range []view{plan, page, w.get("/account"), w.get("/history"), w.get("/history?q=" + url.QueryEscape(evil)), w.get("/history/3"), w.get("/history/3/again")} {
+		contains(t, v, http.StatusOK, "&lt;script&gt;")
+		if strings.Contains(v.body, "<script>") || strings.Contains(v.body, `" onload`) {
+			t.Errorf("a stranger writes the page:\n%s", v.body)
+		}
+	}
+}
+
+func TestLongPlansAreCutShort(t *testing.T) {
+	b, _ := newTrialBox(t)
+	b.start(conf1)
+	v := b.owner().post("/change/plan", url.Values{"file": {strings.Repeat("# line\n", 5000)}})
+	contains(t, v, http.StatusOK, "And 4", " more.")
+	if n := strings.Count(v.body, `<tr class="`); n > 350 {
+		t.Errorf("%d rows", n)
+	}
 }
 
 func TestHistoryIsSearchedAndGoneBackIn(t *testing.T) {

@@ -298,6 +298,7 @@ func (c *chrome) pictures(name string) {
 	c.b.t.Helper()
 	for _, l := range looks {
 		c.as(l)
+		get(c, chromedp.FullScreenshot(100)) // the first one after a resize lacks what scrolls in the page
 		c.picture(name, l)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/impact"
+	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/textdiff"
 	"bulkhead/services/auth/access"
 )
@@ -59,7 +60,7 @@ func (v *visit) propose(p proposal) error {
 		p.Name = before.Name
 	}
 	view := planView{Name: p.Name, Data: base64.StdEncoding.EncodeToString(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
-	view.Diff = diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File)))
+	view.Diff = fewOf(diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File))))
 	status := p.status
 	if status == 0 {
 		status = http.StatusOK
@@ -73,7 +74,7 @@ func (v *visit) propose(p proposal) error {
 	case err != nil:
 		return err
 	}
-	view.tell(plan)
+	view.tell(plan, p.File)
 	view.Doors = v.doors(plan.Path)
 	view.Minutes = minutesFor(plan)
 	if st := v.look(); st != nil && st.Pending != nil {
@@ -119,25 +120,44 @@ type planView struct {
 	Refused *refusedView // set: it cannot be used
 	Busy    *pendingView // set: another one is being tried
 
-	Warnings   []string
-	Missing    []string
-	Reach      []reachLine
-	Interrupts []impact.Interrupt
-	Cut        *impact.Cut
-	Tests      []api.TestChange
-	Path       *impact.Path
-	Doors      []door // set: the box is elsewhere afterwards
-	Lockout    string
-	Steps      []api.Step
-	Diff       []diffLine
+	Warnings        []problem
+	Missing         []string
+	Becomes, Ceases int // how much becomes possible, and how much no longer is
+	Reach           few[reachLine]
+	Interrupts      few[impact.Interrupt]
+	Cut             *impact.Cut
+	Tests           few[api.TestChange]
+	Path            *impact.Path
+	Doors           []door // set: the box is elsewhere afterwards
+	Lockout         string
+	Steps           few[api.Step]
+	Diff            few[diffLine]
 }
 
-func (p *planView) tell(plan *api.Plan) {
-	for _, w := range plan.Warnings {
-		p.Warnings = append(p.Warnings, w.Error())
+// maxLines is how much of one kind a page shows: a first configuration changes everything.
+const maxLines = 300
+
+// few is the first of many.
+type few[T any] struct {
+	First []T
+	More  int
+}
+
+func fewOf[T any](all []T) few[T] {
+	n := min(len(all), maxLines)
+	return few[T]{all[:n], len(all) - n}
+}
+
+func (p *planView) tell(plan *api.Plan, file []byte) {
+	p.Warnings, p.Missing, p.Cut, p.Path = problemsIn(plan.Warnings, file), plan.Missing, plan.Cut, plan.Path
+	p.Interrupts, p.Tests, p.Steps, p.Reach = fewOf(plan.Interrupts), fewOf(plan.Tests), fewOf(plan.Steps), fewOf(reachLines(plan.Reach))
+	for _, r := range plan.Reach {
+		if r.Possible {
+			p.Becomes++
+		} else {
+			p.Ceases++
+		}
 	}
-	p.Missing, p.Interrupts, p.Cut, p.Tests, p.Path, p.Steps = plan.Missing, plan.Interrupts, plan.Cut, plan.Tests, plan.Path, plan.Steps
-	p.Reach = reachLines(plan.Reach)
 	if plan.Lockout != "" {
 		p.Lockout = api.LockoutText(plan.Lockout)
 	}
@@ -151,17 +171,7 @@ func (p planView) title() string {
 }
 
 // Nothing reports whether the change changes nothing.
-func (p planView) Nothing() bool { return len(p.Diff) == 0 }
-
-// Possible counts what becomes possible, or no longer is.
-func (p planView) Possible(possible bool) (n int) {
-	for _, r := range p.Reach {
-		if r.Possible == possible {
-			n++
-		}
-	}
-	return n
-}
+func (p planView) Nothing() bool { return len(p.Diff.First) == 0 }
 
 // reachLine is what becomes possible or no longer is.
 type reachLine struct {
@@ -169,8 +179,8 @@ type reachLine struct {
 	From, To, Services string
 }
 
-func reachLines(list []api.Reach) (lines []reachLine) {
-	for _, r := range list {
+func reachLines(all []api.Reach) (lines []reachLine) {
+	for _, r := range all {
 		lines = append(lines, reachLine{r.Possible, r.From, r.To, strings.Join(r.Services, ", ")})
 	}
 	return lines
@@ -182,14 +192,14 @@ type door struct {
 }
 
 // doors are where the box is to be looked for after a change, if that is elsewhere.
-func (v *visit) doors(p *impact.Path) (list []door) {
+func (v *visit) doors(p *impact.Path) (doors []door) {
 	if p == nil || !p.Moves {
 		return nil
 	}
 	for _, d := range p.At {
-		list = append(list, door{v.pendingAt(d.Address), fmt.Sprintf("zone %s, %s", d.Zone, d.Place)})
+		doors = append(doors, door{v.pendingAt(d.Address), fmt.Sprintf("zone %s, %s", d.Zone, d.Place)})
 	}
-	return list
+	return doors
 }
 
 // pendingAt is where a change is kept on an address of the box.
@@ -225,9 +235,9 @@ func refusedOf(r *api.Refused, file []byte) *refusedView {
 }
 
 // problemsIn lists problems with the lines of the file that they are about.
-func problemsIn(list diag.List, file []byte) (problems []problem) {
+func problemsIn(all diag.List, file []byte) (problems []problem) {
 	lines := strings.Split(string(file), "\n")
-	for _, p := range list.Sorted() {
+	for _, p := range all.Sorted() {
 		out := problem{Line: p.Pos.Line, Col: p.Pos.Col, Key: p.Key, Msg: p.Msg, Hint: p.Hint, Warning: p.Severity == diag.Warning}
 		if n := p.Pos.Line; n > 0 && n <= len(lines) {
 			out.Text = strings.TrimRight(lines[n-1], "\r")
@@ -255,24 +265,24 @@ func (d diffLine) Sign() string {
 }
 
 // diffLines takes a difference apart that is in the unified format.
-func diffLines(unified string) (list []diffLine) {
+func diffLines(unified string) (lines []diffLine) {
 	for line := range strings.Lines(unified) {
 		line = strings.TrimRight(line, "\r\n")
 		switch {
-		case len(list) == 0 && (strings.HasPrefix(line, "--- ") || strings.HasPrefix(line, "+++ ")):
+		case len(lines) == 0 && (strings.HasPrefix(line, "--- ") || strings.HasPrefix(line, "+++ ")):
 		case strings.HasPrefix(line, "@@"):
-			list = append(list, diffLine{"place", placeOf(line)})
+			lines = append(lines, diffLine{"place", placeOf(line)})
 		case strings.HasPrefix(line, "+"):
-			list = append(list, diffLine{"added", line[1:]})
+			lines = append(lines, diffLine{"added", line[1:]})
 		case strings.HasPrefix(line, "-"):
-			list = append(list, diffLine{"removed", line[1:]})
+			lines = append(lines, diffLine{"removed", line[1:]})
 		case strings.HasPrefix(line, `\`):
-			list = append(list, diffLine{"place", "The last line has no end."})
+			lines = append(lines, diffLine{"place", "The last line has no end."})
 		default:
-			list = append(list, diffLine{"same", strings.TrimPrefix(line, " ")})
+			lines = append(lines, diffLine{"same", strings.TrimPrefix(line, " ")})
 		}
 	}
-	return list
+	return lines
 }
 
 // placeOf reads where a hunk is in the new text: @@ -3,7 +3,8 @@ is line 3.
@@ -437,8 +447,7 @@ type pendingView struct {
 	Mine                  bool // it was tried on these pages, by the visitor
 	Lost                  bool // it was, and cannot be kept: the token is gone
 	MayKeep, MayUndo      bool
-	Reach                 []reachLine
-	More                  int
+	Reach                 few[reachLine]
 	Moves                 []string
 	Back                  []door // where the box is again once it is undone
 	Checks                []check
@@ -506,7 +515,7 @@ func (v *visit) pending(p *api.Pending) *pendingView {
 	view := &pendingView{
 		ID: p.ID, Author: or(p.Author, "somebody"), Why: p.Why, Name: p.Name, Via: viaText(p.Via), Trying: p.Phase == api.Trying,
 		Since: v.when(p.Since), Deadline: v.when(p.Deadline), Left: max(0, int(time.Duration(p.Left).Seconds())), LeftText: p.Left.String(),
-		Mine: v.triedHere(p.ID) != nil, MayUndo: v.may(access.Apply), Reach: reachLines(p.Reach), More: p.More,
+		Mine: v.triedHere(p.ID) != nil, MayUndo: v.may(access.Apply), Reach: few[reachLine]{reachLines(p.Reach), p.More},
 	}
 	view.Lost = v.mine(p) && !view.Mine && !view.Trying
 	view.MayKeep = view.MayUndo && view.Mine && !view.Trying
@@ -520,43 +529,43 @@ func (v *visit) pending(p *api.Pending) *pendingView {
 }
 
 // checks are what netcfgd knows of what should work, and that the visitor is here at all.
-func (v *visit) checks(p *api.Pending) (list []check) {
+func (v *visit) checks(p *api.Pending) (checks []check) {
 	from := addrOf(v.RemoteAddr)
 	t := v.triedHere(p.ID)
 	switch {
 	case p.Phase == api.Trying:
-		list = append(list, check{false, "In force", "not everywhere yet: look again in a moment"})
+		checks = append(checks, check{false, "In force", "not everywhere yet: look again in a moment"})
 	case t != nil && api.Accepted(v.Context()) <= t.at:
-		list = append(list, check{false, "Management", "this page came over a connection that is older than the change: load it again"})
+		checks = append(checks, check{false, "Management", "this page came over a connection that is older than the change: load it again"})
 	default:
-		list = append(list, check{true, "Management", fmt.Sprintf("the box answers %s over a new connection", from)})
+		checks = append(checks, check{true, "Management", fmt.Sprintf("the box answers %s over a new connection", from)})
 	}
 	st := v.look()
 	if st == nil {
-		return list
+		return checks
 	}
 	switch {
 	case st.NoUplink:
-		list = append(list, check{true, "Internet", "the configuration has no uplink"})
+		checks = append(checks, check{true, "Internet", "the configuration has no uplink"})
 	case st.Uplink != nil:
-		list = append(list, check{true, "Internet", fmt.Sprintf("the uplink has the address %s", st.Uplink.Address)})
+		checks = append(checks, check{true, "Internet", fmt.Sprintf("the uplink has the address %s", st.Uplink.Address)})
 	default:
-		list = append(list, check{false, "Internet", "the uplink has no address"})
+		checks = append(checks, check{false, "Internet", "the uplink has no address"})
 	}
-	if slices.Contains(st.Untaken, "dnsd") {
-		list = append(list, check{false, "DNS", "the service has not taken the change"})
+	if slices.Contains(st.Untaken, svcconf.Dnsd.Name) {
+		checks = append(checks, check{false, "DNS", "the service has not taken the change"})
 	} else {
-		list = append(list, check{true, "DNS", "the service has taken the change"})
+		checks = append(checks, check{true, "DNS", "the service has taken the change"})
 	}
-	if late := slices.DeleteFunc(slices.Clone(st.Untaken), func(s string) bool { return s == "dnsd" }); len(late) > 0 {
-		list = append(list, check{false, "Services", "these have not taken the change, and perhaps do not run: " + strings.Join(late, ", ")})
+	if late := slices.DeleteFunc(slices.Clone(st.Untaken), func(s string) bool { return s == svcconf.Dnsd.Name }); len(late) > 0 {
+		checks = append(checks, check{false, "Services", "these have not taken the change, and perhaps do not run: " + strings.Join(late, ", ")})
 	}
 	if troubles := append(slices.Clone(st.Missing), st.Troubles...); len(troubles) > 0 {
-		list = append(list, check{false, "Network", strings.Join(troubles, "; ")})
+		checks = append(checks, check{false, "Network", strings.Join(troubles, "; ")})
 	} else {
-		list = append(list, check{true, "Network", "everything is as the change wants it"})
+		checks = append(checks, check{true, "Network", "everything is as the change wants it"})
 	}
-	return list
+	return checks
 }
 
 func moveText(m api.Move) string {

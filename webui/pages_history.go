@@ -87,7 +87,7 @@ type entryView struct {
 	Sum       string
 	Reach     []string // as it was told when the change was made
 	MoreReach int
-	Diff      []diffLine
+	Diff      few[diffLine]
 	File      string
 	MayGo     bool // back to it
 }
@@ -122,7 +122,7 @@ func (v *visit) entryPage() error {
 		if err != nil {
 			return err
 		}
-		view.Diff = diffLines(diff.Text)
+		view.Diff = fewOf(diffLines(diff.Text))
 	}
 	return v.show("change", view)
 }

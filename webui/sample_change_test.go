@@ -137,6 +137,9 @@ func (s *trials) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 		Path:  &impact.Path{Address: p.Origin.Address, Zone: "admin", Text: fmt.Sprintf("You are laptop-anna (%s) in zone admin, and still reach the box at 192.168.10.1.", p.Origin.Address)},
 		Steps: []api.Step{{Text: "create VLAN 41 on trunk as trunk.41"}, {Text: "load the ruleset", Risk: "no packet is lost"}},
 	}
+	if line := lineWith(p.Data, "purpose: films"); line > 0 {
+		plan.Warnings.Warn(diag.Pos{File: p.Name, Line: line, Col: 3}, "devices.tv.purpose", "nobody has said who looks after it", "Say who owns the device.")
+	}
 	if lineWith(p.Data, "moves the box") > 0 {
 		plan.Path.Moves = true
 		plan.Path.Text = "You are laptop-anna in zone admin. Its subnet is 192.168.99.0/24 instead of 192.168.10.0/24."
