@@ -381,6 +381,18 @@ func (v *visit) try() error {
 // a connection that is younger than it, which shows that the box can be reached.
 func (v *visit) hangUp() { v.w.Header().Set("Connection", "close") }
 
+// tooOld reports whether a request came over a connection that is older than a change.
+func (v *visit) tooOld(t *tried) bool { return api.Accepted(v.Context()) <= t.at }
+
+// anew has the browser ask the same once more. It may have more connections than that over
+// which the change was tried, or use one that is just being closed: each is closed as it is
+// used, until there is a new one.
+func (v *visit) anew() error {
+	v.hangUp()
+	http.Redirect(v.w, v.Request, v.URL.Path, http.StatusTemporaryRedirect)
+	return nil
+}
+
 // triedHere returns the change that is pending if the visitor made it here, or nil.
 func (v *visit) triedHere(id string) *tried {
 	if t := v.s.tried.Load(); t != nil && t.id == id && t.user == v.caller.Name {
@@ -407,12 +419,8 @@ func (v *visit) keep() error {
 	if t == nil {
 		return v.see("/pending") // which says what is the case
 	}
-	if api.Accepted(v.Context()) <= t.at {
-		// The browser may have more connections than that over which it tried the change.
-		// Each is closed as it is used, until there is a new one.
-		v.hangUp()
-		http.Redirect(v.w, v.Request, "/pending/keep", http.StatusTemporaryRedirect)
-		return nil
+	if v.tooOld(t) {
+		return v.anew()
 	}
 	_, err = v.box().Confirm(v.Context(), api.Confirm{Token: t.token})
 	if errors.Is(err, api.ErrNothing) {
@@ -502,6 +510,9 @@ func (v *visit) pendingPage() error {
 	}
 	var view pendingPageView
 	if t.Pending != nil {
+		if mine := v.triedHere(t.Pending.ID); mine != nil && v.tooOld(mine) {
+			return v.anew()
+		}
 		view.Pending = v.pending(t.Pending)
 		view.Pending.Checks = v.checks(t.Pending)
 		v.hangUp()
@@ -530,40 +541,37 @@ func (v *visit) pending(p *api.Pending) *pendingView {
 
 // checks are what netcfgd knows of what should work, and that the visitor is here at all.
 func (v *visit) checks(p *api.Pending) (checks []check) {
-	from := addrOf(v.RemoteAddr)
-	t := v.triedHere(p.ID)
-	switch {
-	case p.Phase == api.Trying:
-		checks = append(checks, check{false, "In force", "not everywhere yet: look again in a moment"})
-	case t != nil && api.Accepted(v.Context()) <= t.at:
-		checks = append(checks, check{false, "Management", "this page came over a connection that is older than the change: load it again"})
-	default:
-		checks = append(checks, check{true, "Management", fmt.Sprintf("the box answers %s over a new connection", from)})
+	say := func(good bool, what, text string) { checks = append(checks, check{good, what, text}) }
+	management := fmt.Sprintf("the box answers %s", addrOf(v.RemoteAddr))
+	if v.triedHere(p.ID) != nil {
+		management += " over a new connection"
 	}
+	say(true, "Management", management)
 	st := v.look()
 	if st == nil {
 		return checks
 	}
 	switch {
 	case st.NoUplink:
-		checks = append(checks, check{true, "Internet", "the configuration has no uplink"})
+		say(true, "Internet", "the configuration has no uplink")
 	case st.Uplink != nil:
-		checks = append(checks, check{true, "Internet", fmt.Sprintf("the uplink has the address %s", st.Uplink.Address)})
+		say(true, "Internet", fmt.Sprintf("the uplink has the address %s", st.Uplink.Address))
 	default:
-		checks = append(checks, check{false, "Internet", "the uplink has no address"})
+		say(false, "Internet", "the uplink has no address")
 	}
-	if slices.Contains(st.Untaken, svcconf.Dnsd.Name) {
-		checks = append(checks, check{false, "DNS", "the service has not taken the change"})
+	isDNS := func(name string) bool { return name == svcconf.Dnsd.Name }
+	if slices.ContainsFunc(st.Untaken, isDNS) {
+		say(false, "DNS", "the service has not taken the change")
 	} else {
-		checks = append(checks, check{true, "DNS", "the service has taken the change"})
+		say(true, "DNS", "the service has taken the change")
 	}
-	if late := slices.DeleteFunc(slices.Clone(st.Untaken), func(s string) bool { return s == svcconf.Dnsd.Name }); len(late) > 0 {
-		checks = append(checks, check{false, "Services", "these have not taken the change, and perhaps do not run: " + strings.Join(late, ", ")})
+	if late := slices.DeleteFunc(slices.Clone(st.Untaken), isDNS); len(late) > 0 {
+		say(false, "Services", "these have not taken the change, and perhaps do not run: "+strings.Join(late, ", "))
 	}
-	if troubles := append(slices.Clone(st.Missing), st.Troubles...); len(troubles) > 0 {
-		checks = append(checks, check{false, "Network", strings.Join(troubles, "; ")})
+	if troubles := slices.Concat(st.Missing, st.Troubles); len(troubles) > 0 {
+		say(false, "Network", strings.Join(troubles, "; "))
 	} else {
-		checks = append(checks, check{true, "Network", "everything is as the change wants it"})
+		say(true, "Network", "everything is as the change wants it")
 	}
 	return checks
 }
