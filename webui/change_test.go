@@ -78,8 +78,11 @@ func TestChangeIsKeptByWhoTriedItFromAnySession(t *testing.T) {
 	w := b.owner()
 	kim := w.as("kim", access.Administrator)
 	page := w.tries("new\n")
-	contains(t, page, http.StatusOK, "alex is trying a change: “films”", `data-deadline="1`, "Keep</button>", "Undo now</button>", "the box answers 127.0.0.1 over a new connection", "203.0.113.7/24", `<noscript><meta http-equiv="refresh"`)
+	contains(t, page, http.StatusOK, "alex is trying a change: “films”", `data-deadline="1`, "Keep</button>", "Undo now</button>", "the box answers 127.0.0.1 over a new connection", "203.0.113.7/24", "DNS in zone admin, DNS in zone iot", `<noscript><meta http-equiv="refresh"`)
 	id := url.Values{"id": {field(t, page.body, "id")}}
+
+	s.silent = "<b>SERVFAIL</b>"
+	contains(t, w.get("/pending"), http.StatusOK, "<strong>DNS in zone iot</strong>", "not in order", "there is no answer: &lt;b&gt;SERVFAIL")
 
 	// Somebody else sees whose it is, may undo it, and may not keep it.
 	theirs := kim.get("/pending")

@@ -126,6 +126,7 @@ var endpoints = []endpoint{
 	{"POST restore", access.Admin, netcfgd, "Take over what a backup holds besides the configuration", api.Restore{}, api.Restored{}, []int{409, 422}},
 
 	{"GET update", access.Update, updated, "How the two systems on the disk are", nil, update.Status{}, nil},
+	{"GET checks", access.Read, updated, "Which of the box's own programs answer", nil, []update.Check{}, nil},
 	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
 	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},
 	{"PUT update/root", access.Update, updated, "Send the root of the update", image{}, update.None{}, []int{409, 413, 422}},

@@ -19,9 +19,9 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/impact"
-	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/textdiff"
 	"bulkhead/services/auth/access"
+	update "bulkhead/services/update/api"
 )
 
 // changePages are about what a change would do, the one that is being tried, and those that were.
@@ -559,21 +559,45 @@ func (v *visit) checks(p *api.Pending) (checks []check) {
 	default:
 		say(false, "Internet", "the uplink has no address")
 	}
-	isDNS := func(name string) bool { return name == svcconf.Dnsd.Name }
-	if slices.ContainsFunc(st.Untaken, isDNS) {
-		say(false, "DNS", "the service has not taken the change")
+	if len(st.Untaken) > 0 {
+		say(false, "Services", "these have not taken the change, and perhaps do not run: "+strings.Join(st.Untaken, ", "))
 	} else {
-		say(true, "DNS", "the service has taken the change")
+		say(true, "Services", "all that run have taken the change")
 	}
-	if late := slices.DeleteFunc(slices.Clone(st.Untaken), isDNS); len(late) > 0 {
-		say(false, "Services", "these have not taken the change, and perhaps do not run: "+strings.Join(late, ", "))
-	}
+	v.checkAnswers(say)
 	if troubles := slices.Concat(st.Missing, st.Troubles); len(troubles) > 0 {
 		say(false, "Network", strings.Join(troubles, "; "))
 	} else {
 		say(true, "Network", "everything is as the change wants it")
 	}
 	return checks
+}
+
+// checkAnswers has the box's own programs asked as their clients would ask them. updated
+// knows how: so it is on boxes that were started from a disk of ours.
+func (v *visit) checkAnswers(say func(good bool, what, text string)) {
+	list, err := update.NewClientAs(v.s.o.Updated, v.secret).Checks(v.Context())
+	if err != nil {
+		v.s.log.Debug("ask for checks", "err", err)
+		return
+	}
+	if len(list) == 0 {
+		return
+	}
+	var well []string
+	for _, c := range list {
+		if c.Error == "" {
+			well = append(well, c.What)
+		}
+	}
+	if len(well) > 0 {
+		say(true, "Answers", strings.Join(well, ", "))
+	}
+	for _, c := range list {
+		if c.Error != "" {
+			say(false, upperFirst(c.What), "there is no answer: "+c.Error)
+		}
+	}
 }
 
 func moveText(m api.Move) string {

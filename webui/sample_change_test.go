@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/netcfg/textdiff"
 	"bulkhead/netcfg/txn"
+	updates "bulkhead/services/update/api"
 )
 
 // trials tries changes as netcfgd does, without a network: the transaction is the real one.
@@ -33,6 +36,7 @@ type trials struct {
 	pending api.Pending
 	last    *api.Outcome
 	history []api.Entry // oldest first
+	silent  string      // why DNS in zone iot does not answer; "": it does
 	speed   int         // how many times faster than told the time of a change runs; 0: as told
 }
 
@@ -155,6 +159,15 @@ func lineWith(file []byte, text string) int {
 		return 0
 	}
 	return bytes.Count(before, []byte("\n")) + 1
+}
+
+// checks answers for updated.
+func (s *trials) checks(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = json.NewEncoder(w).Encode([]updates.Check{
+		{What: "DHCP in zone admin"}, {What: "DHCP in zone iot"}, {What: "DNS in zone admin"}, {What: "DNS in zone iot", Error: s.silent}, {What: "the management address 192.168.10.1"},
+	})
 }
 
 func (s *trials) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {

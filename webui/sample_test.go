@@ -5,6 +5,7 @@ package webui_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"testing"
 
 	"bulkhead/netcfg/api"
@@ -38,5 +39,8 @@ func newTrialBox(t *testing.T) (*box, *trials) {
 	b := newEmptyBox(t)
 	s := sample{newTrials(b)}
 	b.netcfgd(api.NewServer(s, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
+	updated := http.NewServeMux()
+	updated.HandleFunc("GET /v1/checks", s.checks)
+	b.updated(updated)
 	return b, s.trials
 }

@@ -35,6 +35,7 @@ func (u *updater) handler() http.Handler {
 		mux.Handle(pattern, u.need(need, deeds[pattern], h))
 	}
 	handle("GET /v1/update", access.Update, get(u.status))
+	handle("GET /v1/checks", access.Read, get(u.checks))
 	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
 	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
 	handle("PUT /v1/update/kernel", access.Update, u.upload(kernelPart))

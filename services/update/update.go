@@ -81,6 +81,10 @@ type updater struct {
 	trial    bool     // the running slot is not blessed
 	waiting  []string // for what the trial waits
 	password passwordGate
+
+	checking  sync.Mutex
+	checked   []api.Check
+	checkedAt time.Time
 }
 
 // Serve runs the update service until ctx ends. trial is [TrialTime] but in tests. On a machine that was not started from

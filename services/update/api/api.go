@@ -101,5 +101,11 @@ type Password struct {
 	Password string `json:"password"`
 }
 
+// Check is one of the box's own programs that was asked as a client of it would ask.
+type Check struct {
+	What  string `json:"what"`            // such as DNS in zone iot
+	Error string `json:"error,omitempty"` // why it does not answer; "": it does
+}
+
 // None is the answer to what needs none.
 type None struct{}

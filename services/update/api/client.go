@@ -53,6 +53,11 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/update")
 }
 
+// Checks asks which of the box's own programs answer. It takes a few seconds if one does not.
+func (c *Client) Checks(ctx context.Context) ([]Check, error) {
+	return get[[]Check](ctx, c, "/v1/checks")
+}
+
 // Begin announces an update.
 func (c *Client) Begin(ctx context.Context, b Begin) error {
 	return c.Call(ctx, "POST", "/v1/update", b, nil)

@@ -76,18 +76,32 @@ func Judge(before Before, now Look) []string {
 // silent returns what ought to answer and does not, and why.
 func (l Look) silent() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
+		for what, why := range l.Answers() {
+			if why != "" && !yield(what, why) {
+				return
+			}
+		}
+	}
+}
+
+// Answers returns what ought to answer, and why it does not: "" if it does.
+func (l Look) Answers() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		if l.Config == nil {
+			return
+		}
 		for _, z := range l.Config.DHCP {
-			if why := lacks(l.DHCP, z.Zone); why != "" && !yield("DHCP in zone "+z.Zone, why) {
+			if !yield("DHCP in zone "+z.Zone, lacks(l.DHCP, z.Zone)) {
 				return
 			}
 		}
 		for _, z := range l.Config.DNS {
-			if why := lacks(l.DNS, z.Zone); why != "" && !yield("DNS in zone "+z.Zone, why) {
+			if !yield("DNS in zone "+z.Zone, lacks(l.DNS, z.Zone)) {
 				return
 			}
 		}
 		for _, a := range l.Config.Admin {
-			if why := lacks(l.Admin, a); why != "" && !yield("the management address "+a.String(), why) {
+			if !yield("the management address "+a.String(), lacks(l.Admin, a)) {
 				return
 			}
 		}
