@@ -32,7 +32,7 @@ func (w *browser) tries(file string) view {
 	if plan.StatusCode != http.StatusOK {
 		w.b.t.Fatalf("plan: got %d\n%s", plan.StatusCode, plan.body)
 	}
-	v := w.post("/change/try", url.Values{"name": {field(w.b.t, plan.body, "name")}, "data": {field(w.b.t, plan.body, "data")}, "why": {"films"}, "minutes": {"2"}})
+	v := w.post("/change/try", url.Values{"base": {field(w.b.t, plan.body, "base")}, "name": {field(w.b.t, plan.body, "name")}, "data": {field(w.b.t, plan.body, "data")}, "why": {"films"}, "minutes": {"2"}})
 	return w.leads(v, "/pending")
 }
 
@@ -65,6 +65,13 @@ func TestPlanSaysWhatAChangeWouldDo(t *testing.T) {
 	if strings.Contains(v.body, "/change/try") {
 		t.Error("what cannot be used can be tried")
 	}
+	v = w.post("/change/plan", url.Values{"file": {"locks out\n"}})
+	contains(t, v, http.StatusOK, "this would lock you out: no admin zone reaches the box", "--accept-lockout")
+	if strings.Contains(v.body, "/change/try") {
+		t.Error("what locks out can be tried")
+	}
+	v = w.post("/change/plan", url.Values{"file": {"fails a test\n"}})
+	contains(t, v, http.StatusUnprocessableEntity, "Tests that do not hold", "home.yaml:1:1: tests: expected deny")
 	v = w.as("op", access.Operator).post("/change/plan", url.Values{"file": {"x"}})
 	contains(t, v, http.StatusOK, "Trying a change is for administrators")
 	if strings.Contains(v.body, "/change/try") {
@@ -92,7 +99,7 @@ func TestChangeIsKeptByWhoTriedItFromAnySession(t *testing.T) {
 	}
 	kim.leads(kim.post("/pending/keep", id), "/pending")
 	contains(t, kim.post("/change/plan", url.Values{"file": {"other\n"}}), http.StatusOK, "A change by alex is being tried", "There is only one at a time", "Look again</button>")
-	v := kim.post("/change/try", url.Values{"file": {"other\n"}, "why": {"mine"}, "minutes": {"2"}})
+	v := kim.post("/change/try", url.Values{"base": {"7"}, "file": {"other\n"}, "why": {"mine"}, "minutes": {"2"}})
 	contains(t, v, http.StatusConflict, "A change by alex is being tried")
 	if n := len(s.history); n != 7 {
 		t.Fatalf("it was kept: %d", n)
@@ -169,11 +176,11 @@ func TestFormOfAChangeKeepsWhatWasTyped(t *testing.T) {
 	b, _ := newTrialBox(t)
 	b.start(conf1)
 	w := b.owner()
-	v := w.post("/change/try", url.Values{"file": {"new\n"}, "why": {"films"}, "minutes": {"11"}})
+	v := w.post("/change/try", url.Values{"base": {"7"}, "file": {"new\n"}, "why": {"films"}, "minutes": {"11"}})
 	contains(t, v, http.StatusUnprocessableEntity, "from 1 to 10 minutes", `value="films"`)
-	v = w.post("/change/try", url.Values{"file": {"new\n"}, "why": {" "}, "minutes": {"3"}})
+	v = w.post("/change/try", url.Values{"base": {"7"}, "file": {"new\n"}, "why": {" "}, "minutes": {"3"}})
 	contains(t, v, http.StatusUnprocessableEntity, "Say why")
-	v = w.post("/change/try", url.Values{"file": {"no service takes it\n"}, "why": {"films"}, "minutes": {"3"}})
+	v = w.post("/change/try", url.Values{"base": {"7"}, "file": {"no service takes it\n"}, "why": {"films"}, "minutes": {"3"}})
 	contains(t, v, http.StatusConflict, "all is as before: dnsd did not take", `value="films"`)
 	contains(t, w.post("/change/plan", url.Values{"why": {"x"}}), http.StatusBadRequest)
 	contains(t, w.post("/change/plan", url.Values{"data": {"%"}}), http.StatusBadRequest)
@@ -188,7 +195,7 @@ func TestWordsOfOthersAreNoMarkupInAChange(t *testing.T) {
 	s.history[2].Author, s.history[2].Why, s.history[2].Name, s.history[2].Reach = evil, evil, evil, []string{evil}
 	s.history[6].Name = evil
 	plan := w.post("/change/plan", url.Values{"file": {evil + "\n"}, "why": {evil}, "name": {evil}})
-	page := w.leads(w.post("/change/try", url.Values{"file": {evil + "\n"}, "why": {evil}, "name": {evil}, "minutes": {"2"}}), "/pending")
+	page := w.leads(w.post("/change/try", url.Values{"base": {"7"}, "file": {evil + "\n"}, "why": {evil}, "name": {evil}, "minutes": {"2"}}), "/pending")
 	for _, v := range []view{plan, page, w.get("/account"), w.get("/history"), w.get("/history?q=" + url.QueryEscape(evil)), w.get("/history/3"), w.get("/history/3/again")} {
 		contains(t, v, http.StatusOK, "&lt;script&gt;")
 		if strings.Contains(v.body, "<script>") || strings.Contains(v.body, `" onload`) {
@@ -205,6 +212,21 @@ func TestLongPlansAreCutShort(t *testing.T) {
 	if n := strings.Count(v.body, `<tr class="`); n > 350 {
 		t.Errorf("%d rows", n)
 	}
+}
+
+func TestChangeOfAnotherIsNotTakenBackUnseen(t *testing.T) {
+	b, s := newTrialBox(t)
+	b.start(conf1)
+	w := b.owner()
+	plan := w.post("/change/plan", url.Values{"file": {string(s.file) + "# alex\n"}})
+	form := url.Values{"base": {field(t, plan.body, "base")}, "data": {field(t, plan.body, "data")}, "why": {"mine"}, "minutes": {"2"}}
+	kim := w.as("kim", access.Administrator)
+	page := kim.tries(string(s.file) + "# kim\n")
+	kim.leads(kim.post("/pending/keep", url.Values{"id": {field(t, page.body, "id")}}), "/pending?done=kept")
+	v := w.post("/change/try", form)
+	contains(t, v, http.StatusUnprocessableEntity, "Change 8 by kim was kept since you looked", "<code># kim</code>", `value="mine"`)
+	form.Set("base", field(t, v.body, "base"))
+	w.leads(w.post("/change/try", form), "/pending")
 }
 
 func TestHistoryIsSearchedAndGoneBackIn(t *testing.T) {

@@ -59,7 +59,7 @@ func (v *visit) propose(p proposal) error {
 	if p.Name == "" {
 		p.Name = before.Name
 	}
-	view := planView{Name: p.Name, Data: base64.StdEncoding.EncodeToString(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
+	view := planView{Base: before.Number, Name: p.Name, Data: base64.StdEncoding.EncodeToString(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
 	view.Diff = fewOf(diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File))))
 	status := p.status
 	if status == 0 {
@@ -111,6 +111,7 @@ func (v *visit) newest() (*api.Entry, error) {
 
 // planView is what a change would do.
 type planView struct {
+	Base    int // the change that is in force
 	Name    string
 	Data    string // the file, in base64: browsers change the line ends of text
 	Why     string
@@ -343,10 +344,17 @@ func (v *visit) try() error {
 	if err != nil {
 		return err
 	}
+	newest, err := v.newest()
+	if err != nil {
+		return err
+	}
 	minutes, err := strconv.Atoi(v.PostForm.Get("minutes"))
 	switch {
 	case err != nil || minutes < 1 || minutes > maxMinutes:
 		p.err = fmt.Sprintf("The time to decide is from 1 to %d minutes.", maxMinutes)
+	case v.PostForm.Get("base") != strconv.Itoa(newest.Number):
+		// The file may have been made out of one that is not in force any more.
+		p.err = fmt.Sprintf("Change %d by %s was kept since you looked. Look again: the difference below may take it back.", newest.Number, or(newest.Author, "somebody"))
 	case p.Why == "":
 		p.err = "Say why the change is made: the history keeps it."
 	}

@@ -127,6 +127,9 @@ func (s *trials) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 			{Pos: diag.Pos{File: p.Name, Line: 1, Col: 1}, Key: "system", Msg: "the time zone is not set", Severity: diag.Warning},
 		}}
 	}
+	if line := lineWith(p.Data, "fails a test"); line > 0 {
+		return nil, &api.Refused{Failed: []api.Failed{{Pos: diag.Pos{File: p.Name, Line: line, Col: 1}, Expect: "deny", Against: api.Verdict{From: "tv", To: "nas", Services: []string{"smb"}, Allow: true, Rule: "tv-films"}}}}
+	}
 	plan := &api.Plan{
 		Reach: []api.Reach{
 			{From: "camera-door", To: "nas", Possible: true, Services: []string{"rtsp", "tcp/8554"}},
@@ -140,6 +143,9 @@ func (s *trials) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 		}},
 		Path:  &impact.Path{Address: p.Origin.Address, Zone: "admin", Text: fmt.Sprintf("You are laptop-anna (%s) in zone admin, and still reach the box at 192.168.10.1.", p.Origin.Address)},
 		Steps: []api.Step{{Text: "create VLAN 41 on trunk as trunk.41"}, {Text: "load the ruleset", Risk: "no packet is lost"}},
+	}
+	if lineWith(p.Data, "locks out") > 0 {
+		plan.Lockout = "no admin zone reaches the box"
 	}
 	if line := lineWith(p.Data, "purpose: films"); line > 0 {
 		plan.Warnings.Warn(diag.Pos{File: p.Name, Line: line, Col: 3}, "devices.tv.purpose", "nobody has said who looks after it", "Say who owns the device.")

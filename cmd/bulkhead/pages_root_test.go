@@ -121,7 +121,7 @@ func TestChangeThatMovesTheBoxIsKeptOnItsPages(t *testing.T) {
 
 	plan := first.see("POST", "/change/plan", url.Values{"file": {strings.ReplaceAll(firstFile, "\n", "\r\n")}}, "/change/plan",
 		"https://192.168.10.1/pending", "zone management", "Try for 5 minutes", "<code>  gadgets:    {port: iot, subnet: 192.168.40.0/24}</code>")
-	form := url.Values{"name": {hidden(t, plan, "name")}, "data": {hidden(t, plan, "data")}, "why": {"first configuration"}, "minutes": {"5"}}
+	form := url.Values{"base": {"0"}, "name": {hidden(t, plan, "name")}, "data": {hidden(t, plan, "data")}, "why": {"first configuration"}, "minutes": {"5"}}
 	go func() { _, _, _ = first.ask("POST", "/change/try", form) }() // its answer has no way back
 
 	b.until("the box has moved", func() bool { return b.dial(b.desk, "192.168.10.1:443") == nil })
@@ -142,7 +142,7 @@ func TestChangeThatMovesTheBoxIsKeptOnItsPages(t *testing.T) {
 	// Over the connections that the browser has: one is too old, and closed as it is used.
 	client := api.NewClient(filepath.Join(b.dir, "run", api.SocketFile))
 	plan = second.see("GET", "/history/1/again", nil, "/history/1/again", "The file is the same")
-	form = url.Values{"name": {hidden(t, plan, "name")}, "data": {hidden(t, plan, "data")}, "why": {"again"}, "minutes": {"2"}}
+	form = url.Values{"base": {"1"}, "name": {hidden(t, plan, "name")}, "data": {hidden(t, plan, "data")}, "why": {"again"}, "minutes": {"2"}}
 	page = second.see("POST", "/change/try", form, "/pending", "alex is trying a change: “again”", "the box answers 192.168.10.99 over a new connection")
 	second.see("POST", "/pending/undo", url.Values{"id": {hidden(t, page, "id")}}, "/pending", "It was undone: alex canceled it.")
 	page = second.see("POST", "/change/try", form, "/pending")
