@@ -101,6 +101,7 @@ var endpoints = []endpoint{
 	{"GET export", access.Read, exportd, "How it goes to send flows and events, and to tell of events", nil, svcconf.ExportStatus{}, nil},
 	{"POST alerts/test", access.Operate, exportd, "Send a test to everybody who is told of events, and say what each answered", nil, []svcconf.AlertAnswer{}, []int{409}},
 	{"GET why?from=&to=&protocol=", access.Read, netcfgd, "Whether one may reach another, and why", nil, api.Why{}, []int{404}},
+	{"GET contacts?of=", access.Read, netcfgd, "What a device or another party may open connections to, and who to it", nil, api.Contacts{}, []int{404}},
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},
 	{"GET history/{from}/diff/{to}", access.Read, netcfgd, "How two changes differ: their files, and what they allow", nil, api.Diff{}, []int{404}},

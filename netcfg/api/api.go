@@ -40,6 +40,7 @@ type Backend interface {
 	Leases(context.Context) ([]svcconf.Lease, error)
 	Drift(context.Context) ([]Drift, error) // newest first
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
+	Contacts(ctx context.Context, of string) (*Contacts, error)
 	Plan(context.Context, Proposal) (*Plan, error)
 	Apply(context.Context, Change) (*Trial, error)
 	Undo(context.Context, Undo) (*Trial, error)

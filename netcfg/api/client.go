@@ -99,6 +99,11 @@ func (c *Client) Why(ctx context.Context, from, to, protocol string) (*Why, erro
 	return call[*Why](ctx, c, "GET", "/v1/why?"+q.Encode(), nil)
 }
 
+// Contacts implements [Backend].
+func (c *Client) Contacts(ctx context.Context, of string) (*Contacts, error) {
+	return call[*Contacts](ctx, c, "GET", "/v1/contacts?"+url.Values{"of": {of}}.Encode(), nil)
+}
+
 // Plan implements [Backend].
 func (c *Client) Plan(ctx context.Context, p Proposal) (*Plan, error) {
 	return call[*Plan](ctx, c, "POST", "/v1/plan", p)

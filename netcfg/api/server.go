@@ -66,6 +66,10 @@ func Handler(b Backend, g auth.Guard) http.Handler {
 		v, err := b.Why(r.Context(), q.Get("from"), q.Get("to"), q.Get("protocol"))
 		answer(w, v, err)
 	}))
+	mux.handle("GET /v1/contacts", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := b.Contacts(r.Context(), r.URL.Query().Get("of"))
+		answer(w, v, err)
+	}))
 	mux.handle("POST /v1/plan", access.Plan, post(b.Plan))
 	mux.handle("POST /v1/apply", access.Apply, post(func(ctx context.Context, c Change) (*Trial, error) {
 		if err := c.Terms.allowed(ctx); err != nil {

@@ -272,6 +272,21 @@ func (r *Reconciler) Why(_ context.Context, from, to, protocol string) (*api.Why
 	}, nil
 }
 
+// Contacts implements [api.Backend].
+func (r *Reconciler) Contacts(_ context.Context, of string) (*api.Contacts, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := conf.Endpoints(v.cfg, of)
+	if err != nil {
+		return nil, api.Unknown(err)
+	}
+	c := api.ContactsOf(v.result.Policy, endpoints)
+	c.Of = of
+	return c, nil
+}
+
 // Plan implements [api.Backend].
 func (r *Reconciler) Plan(ctx context.Context, f api.Proposal) (p *api.Plan, err error) {
 	ask := r.do(ctx, func() { p, _, err = r.preview(f, r.o.Wall()) })

@@ -1316,6 +1316,12 @@ func TestQuestionsAreAnswered(t *testing.T) {
 		if _, err := b.r.Why(t.Context(), "tvv", "office", "ssh"); !errors.Is(err, api.ErrUnknown) {
 			t.Errorf("an unknown name: got %v", err)
 		}
+		if _, err := b.r.Contacts(t.Context(), "tvv"); !errors.Is(err, api.ErrUnknown) {
+			t.Errorf("contacts of an unknown name: got %v", err)
+		}
+		if c, err := b.r.Contacts(t.Context(), "office"); err != nil || c.Of != "office" || !slices.ContainsFunc(c.To, func(v api.Verdict) bool { return v.Allow && v.To == "internet" }) {
+			t.Errorf("got %+v, %v", c, err)
+		}
 		p, err := b.r.Plan(t.Context(), api.Proposal{File: api.File{Name: "new.yaml", Data: []byte(strings.Replace(home, "from: office, to: internet", "from: [office, gadgets], to: internet", 1))}})
 		if err != nil {
 			t.Fatal(err)
