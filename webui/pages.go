@@ -175,6 +175,8 @@ var doneTexts = map[string]string{
 	"token":      "The token is revoked: it is worth nothing from now on.",
 	"client":     "The certificate is revoked: a browser that shows it gets no further.",
 	"logout":     "You are logged out.",
+	"isolate":    "The device is isolated: it reaches nobody, and nobody reaches it.",
+	"release":    "The device is released: it may do again what the rules allow.",
 	"kept":       "The change is kept.",
 }
 

@@ -16,6 +16,7 @@ import (
 // sample is a made-up netcfgd of a network that somebody may have.
 type sample struct {
 	*trials
+	*quarantine
 }
 
 func (sample) Ports(context.Context) ([]api.Port, error) {
@@ -37,7 +38,8 @@ func newSampleBox(t *testing.T) *box {
 func newTrialBox(t *testing.T) (*box, *trials) {
 	t.Helper()
 	b := newEmptyBox(t)
-	s := sample{newTrials(b)}
+	s := sample{newTrials(b), newQuarantine()}
+	b.answerAt(b.o.Flowd, sampleFlowd())
 	b.netcfgd(api.NewServer(s, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
 	updated := http.NewServeMux()
 	updated.HandleFunc("GET /v1/checks", s.checks)

@@ -1,0 +1,119 @@
+//go:build linux
+
+package webui_test
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+)
+
+// lists checks what is in the content of a page, and what is not.
+func lists(t *testing.T, v view, has, lacks []string) {
+	t.Helper()
+	_, main, _ := strings.Cut(v.body, "<main")
+	if v.StatusCode != http.StatusOK {
+		t.Errorf("got %d", v.StatusCode)
+	}
+	for _, s := range has {
+		if !strings.Contains(main, s) {
+			t.Errorf("%s lacks %q:\n%s", v.Request.URL, s, main)
+		}
+	}
+	for _, s := range lacks {
+		if strings.Contains(main, s) {
+			t.Errorf("%s has %q:\n%s", v.Request.URL, s, main)
+		}
+	}
+}
+
+func TestDevicesAreListedAndSearched(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	lists(t, w.get("/devices"), []string{
+		`href="/devices/nas"`, "critical", `href="/devices/da:a1:19:4e:10:02">“pixel-9”`, "private address", "Signify B.V.", "2026-11-27 18:59 CET",
+		"&lt;script&gt;", "All <span", ">8<", `href="/devices?show=new"`,
+	}, []string{"<script", "onclick='"})
+	lists(t, w.get("/devices?show=new"), []string{"pixel-9", "hue-bridge"}, []string{"/devices/nas", "laptop-anna"})
+	lists(t, w.get("/devices?show=known"), []string{"/devices/nas", "laptop-anna"}, []string{"pixel-9"})
+	lists(t, w.get("/devices?show=isolated"), []string{"52:54:00:99:00:07", `<input type="hidden" name="show" value="isolated">`}, []string{"/devices/nas"})
+	lists(t, w.get("/devices?zone=iot&q=SONY"), []string{"/devices/tv", "<option selected>iot"}, []string{"camera-door"})
+	lists(t, w.get("/devices?q="+url.QueryEscape("anna 192.168.10")), []string{"laptop-anna"}, []string{"/devices/nas"})
+	lists(t, w.get("/devices?zone=nowhere&page=99"), []string{"No device is like that"}, nil)
+	lists(t, w.get("/devices?page=99"), []string{"No device"}, nil)
+	// Without flowd there is the file.
+	if err := os.Remove(b.o.Flowd); err != nil {
+		t.Fatal(err)
+	}
+	lists(t, w.get("/devices"), []string{"What was seen is missing", "/devices/nas", "pixel-9"}, []string{"hue-bridge"})
+	lists(t, w.get("/devices/nas"), []string{"What it did is missing", "tv-films"}, nil)
+	if v := w.get("/events"); v.StatusCode != http.StatusServiceUnavailable || !strings.Contains(v.body, "the service that records flows does not answer") {
+		t.Errorf("got %d\n%s", v.StatusCode, v.body)
+	}
+}
+
+func TestDeviceHasItsOwnPage(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	lists(t, w.get("/devices/tv"), []string{
+		"52:54:00:40:00:12", "“bravia”", "television", "kim", "192.168.40.77", "2026-11-28 06:43 CET", // itself
+		"streaming", `<strong>not</strong> tcp/80`, "administration", // what it may
+		"smb (tcp/445)", `<a href="/devices/nas">nas</a>`, "18 GB", "198.51.100.7", // what it did
+		"time.box.example", "New behaviour", `href="/flows?device=tv"`,
+	}, []string{"203.0.113.9", "This device is new"})
+	// Capital letters, and a device that has a name, by its MAC.
+	lists(t, w.get("/devices/52:54:00:40:00:12"), []string{"television"}, nil)
+	lists(t, w.get("/devices/DA:A1:19:4E:10:02"), []string{"This device is new", "a private address", "zone guest", "being learnt"}, nil)
+	lists(t, w.get("/devices/52:54:00:99:00:07"), []string{"This device is isolated</strong> by kim", "it knocks at every door", "&lt;script&gt;"}, []string{"<script", "onclick='"})
+	for _, path := range []string{"/devices/nobody", "/devices/52:54:00:00:00:00", "/devices/%3Cscript%3E"} {
+		if v := w.get(path); v.StatusCode != http.StatusNotFound || strings.Contains(v.body, "<script>") {
+			t.Errorf("%s: got %d\n%s", path, v.StatusCode, v.body)
+		}
+	}
+}
+
+func TestOperatorIsolatesAndReleases(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	admin := b.owner()
+	viewer, kim := admin.as("vi", "viewer"), admin.as("kim", "operator")
+	lists(t, viewer.get("/devices/tv"), nil, []string{"<button", "<form"})
+	lists(t, viewer.get("/devices/52:54:00:99:00:07"), []string{"is isolated"}, []string{"<button", "<form"})
+	if v := viewer.post("/devices/tv/isolate", url.Values{}); v.StatusCode != http.StatusForbidden {
+		t.Errorf("a viewer isolates: %d", v.StatusCode)
+	}
+	v := kim.post("/devices/tv/isolate", url.Values{"why": {"it watches <b>back</b>"}, "for": {"3 weeks"}})
+	if v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "Choose how long") || !strings.Contains(v.body, `value="it watches &lt;b&gt;back&lt;/b&gt;"`) {
+		t.Errorf("got %d\n%s", v.StatusCode, v.body)
+	}
+	v = kim.post("/devices/nas/isolate", url.Values{"why": {"just so"}, "for": {"8h"}})
+	if v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "would lock you out") || !strings.Contains(v.body, `value="just so"`) || !strings.Contains(v.body, `value="8h" selected`) {
+		t.Errorf("got %d\n%s", v.StatusCode, v.body)
+	}
+	v = kim.leads(kim.post("/devices/tv/isolate", url.Values{"why": {"it watches back"}, "for": {"1h"}}), "/devices/tv?done=isolate")
+	lists(t, v, []string{"is isolated</strong> by kim", ", until <time", "“it watches back”", "/devices/tv/release"}, []string{"/devices/tv/isolate"})
+	v = kim.leads(kim.post("/devices/tv/release", nil), "/devices/tv?done=release")
+	lists(t, v, []string{"/devices/tv/isolate"}, []string{"is isolated</strong>"})
+	if v := kim.post("/devices/tv/release", nil); v.StatusCode != http.StatusConflict || !strings.Contains(v.body, "tv is not isolated") {
+		t.Errorf("a second time: %d\n%s", v.StatusCode, v.body)
+	}
+	if v := kim.post("/devices/nobody/isolate", url.Values{}); v.StatusCode != http.StatusNotFound {
+		t.Errorf("nobody: %d", v.StatusCode)
+	}
+}
+
+func TestEventsAreFiltered(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner().as("vi", "viewer")
+	lists(t, w.get("/events"), []string{"Foreign DHCP server", "New behaviour", `<a href="/devices/nas">`, "&lt;script&gt;"}, []string{"<script>"})
+	lists(t, w.get("/events?kind=port-scan"), []string{"was refused at 20 ports", `value="port-scan" selected`}, []string{"which it never did"})
+	lists(t, w.get("/events?zone=guest"), []string{"192.168.50.66"}, []string{"20 ports"})
+	lists(t, w.get("/events?device=tv"), []string{"which it never did"}, []string{"20 ports"})
+	lists(t, w.get("/events?device=%22%3E%3Cscript%3E"), []string{"No event is like that", "&#34;&gt;&lt;script&gt;"}, nil)
+	lists(t, w.get("/events?kind=nonsense"), []string{"20 ports"}, nil)
+}
