@@ -3,9 +3,13 @@
 package webui_test
 
 import (
+	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -116,4 +120,74 @@ func TestEventsAreFiltered(t *testing.T) {
 	lists(t, w.get("/events?device=tv"), []string{"which it never did"}, []string{"20 ports"})
 	lists(t, w.get("/events?device=%22%3E%3Cscript%3E"), []string{"No event is like that", "&#34;&gt;&lt;script&gt;"}, nil)
 	lists(t, w.get("/events?kind=nonsense"), []string{"20 ports"}, nil)
+}
+
+// added are the lines that a plan adds to the file, as they are in its page.
+func added(v view) (lines []string) {
+	for _, row := range regexp.MustCompile(`<tr class="added">.*?<code>(.*?)</code>`).FindAllStringSubmatch(v.body, -1) {
+		lines = append(lines, html.UnescapeString(row[1]))
+	}
+	return lines
+}
+
+func TestNewDeviceIsAdopted(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	const path = "/devices/da:a1:19:4e:10:02"
+	lists(t, w.get(path), []string{`id="adopt"`, `name="name" value="pixel-9"`, "<option selected>guest"}, nil)
+	form := url.Values{"name": {"phone-anna"}, "zone": {"guest"}, "address": {""}, "owner": {"anna"}, "purpose": {"hers: <b>calls</b>"}, "critical": {"on"}}
+	v := w.post(path+"/adopt", form)
+	want := []string{`  phone-anna: {zone: guest, mac: "da:a1:19:4e:10:02", owner: anna, purpose: "hers: <b>calls</b>", critical: true}`}
+	if got := added(v); v.StatusCode != http.StatusOK || !slices.Equal(got, want) {
+		t.Errorf("got %d, %q, want %q", v.StatusCode, got, want)
+	}
+	lists(t, v, []string{`value="adopt phone-anna"`, "Try for 2 minutes"}, nil)
+	for says, wrong := range map[string]url.Values{
+		"is there already":       {"name": {"nas"}},
+		"give the device a name": {"name": {" "}},
+		"&#34;nowhere&#34;":      {"name": {"phone"}, "zone": {"nowhere"}},
+		"phone&lt;script&gt;":    {"name": {"phone<script>"}},
+		"10.1.2.3":               {"address": {"10.1.2.3"}},
+		"without double quotes":  {"owner": {`an"na`}},
+	} {
+		bad := maps.Clone(form)
+		maps.Copy(bad, wrong)
+		v := w.post(path+"/adopt", bad)
+		if v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, says) || !strings.Contains(v.body, `value="hers: &lt;b&gt;calls&lt;/b&gt;"`) || !strings.Contains(v.body, `name="critical" checked`) || strings.Contains(v.body, "<script>") {
+			t.Errorf("%v: got %d\n%s", wrong, v.StatusCode, v.body)
+		}
+	}
+	if v := w.post("/devices/nas/adopt", form); v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "in the file already") {
+		t.Errorf("a second time: %d", v.StatusCode)
+	}
+	lists(t, w.as("kim", "operator").get(path), []string{"This device is new"}, []string{`id="adopt"`})
+}
+
+func TestDeviceIsRenamedWhereverItIsNamed(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	lists(t, w.get("/devices/tv"), []string{`name="name" value="tv"`, `name="purpose" value="television"`, `name="address" value=""`}, nil)
+	form := url.Values{"name": {"television"}, "zone": {"iot"}, "owner": {"kim"}, "purpose": {"television"}}
+	v := w.post("/devices/tv/entry", form)
+	got := strings.Join(added(v), "\n")
+	for _, line := range []string{`  television:`, `players: [television]`, `{from: television, to: internet, protocols: https, expect: deny}`} {
+		if !strings.Contains(got, line) {
+			t.Errorf("lacks %q:\n%s", line, got)
+		}
+	}
+	lists(t, v, []string{`value="rename tv to television"`}, nil)
+	form.Set("name", "tv")
+	form.Set("purpose", "for the children")
+	if got := added(w.post("/devices/tv/entry", form)); len(got) != 1 || !strings.Contains(got[0], "owner: kim, purpose: for the children}") {
+		t.Errorf("got %q", got)
+	}
+	form.Set("name", "nas")
+	if v := w.post("/devices/tv/entry", form); v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, `name="name" value="nas"`) {
+		t.Errorf("a name that is taken: %d\n%s", v.StatusCode, v.body)
+	}
+	if v := w.post("/devices/da:a1:19:4e:10:02/entry", form); v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "it is not in the file") {
+		t.Errorf("a new device: %d\n%s", v.StatusCode, v.body)
+	}
 }

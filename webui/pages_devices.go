@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/conf/edit"
+	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
@@ -28,6 +30,8 @@ var devicePages = []page{
 	{"GET /devices/{device}", access.Read, "Device", false, (*visit).devicePage},
 	{"POST /devices/{device}/isolate", access.Operate, "", false, (*visit).isolate},
 	{"POST /devices/{device}/release", access.Operate, "", false, (*visit).release},
+	{"POST /devices/{device}/adopt", access.Apply, "", false, (*visit).adopt},
+	{"POST /devices/{device}/entry", access.Apply, "", false, (*visit).setEntry},
 	{"GET /events", access.Read, "Events", true, (*visit).eventsPage},
 }
 
@@ -373,8 +377,10 @@ type deviceView struct {
 	Error   string
 	Isolate isolateForm
 	Periods []period
+	Entry   *entryForm // nil: as it is
+	Zones   []string
 
-	MayOperate bool
+	MayOperate, MayApply bool
 }
 
 func (d deviceView) title() string { return d.Title() }
@@ -464,7 +470,7 @@ func (v *visit) showDevice(status int, view deviceView) error {
 		return err
 	}
 	view.machine, view.Blind, view.Periods = m, blind, isolatePeriods
-	view.Calls, view.MayOperate = m.calls(), v.may(access.Operate)
+	view.Calls, view.MayOperate, view.MayApply = m.calls(), v.may(access.Operate), v.may(access.Apply)
 	if m.Seen != nil {
 		view.First, view.Last = v.when(m.Seen.First), v.when(m.Seen.Last)
 	}
@@ -472,6 +478,18 @@ func (v *visit) showDevice(status int, view deviceView) error {
 		view.Since, view.Until = v.when(m.Isolated.Since), v.when(m.Isolated.Until)
 	}
 	view.Addresses = v.addressRows(m)
+	if view.MayApply && !m.MAC.IsZero() {
+		zones, err := v.box().Zones(v.Context())
+		if err != nil {
+			return err
+		}
+		for _, z := range zones {
+			view.Zones = append(view.Zones, z.Name)
+		}
+		if view.Entry == nil {
+			view.Entry = entryOf(m)
+		}
+	}
 	if err := v.tellReach(&view); err != nil {
 		return err
 	}
@@ -656,6 +674,117 @@ func (v *visit) notDone(err error, view deviceView) error {
 		return v.showDevice(status, view)
 	}
 	return err
+}
+
+// entryForm is what is written of a device in the file.
+type entryForm struct {
+	Name, Zone, Address, Owner, Purpose string
+	Critical                            bool
+}
+
+// entryOf is how a machine is written, or what seems best of one that is not.
+func entryOf(m *machine) *entryForm {
+	if m.New() {
+		f := &entryForm{Zone: m.Zone()}
+		if names := m.calls(); len(names) > 0 {
+			f.Name = asName(names[0])
+		}
+		return f
+	}
+	f := &entryForm{Name: m.File.Name, Zone: m.File.Zone, Owner: m.File.Owner, Purpose: m.File.Purpose, Critical: m.File.Critical}
+	if m.File.Address.IsValid() && !m.File.Given {
+		f.Address = m.File.Address.String()
+	}
+	return f
+}
+
+// asName makes a name for the file of what a machine calls itself.
+func asName(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 'a' || r > 'z' {
+			if r < '0' || r > '9' {
+				return '-'
+			}
+		}
+		return r
+	}, strings.ToLower(s))
+	s = strings.TrimLeft(s, "-0123456789")
+	return strings.TrimRight(s[:min(len(s), 32)], "-")
+}
+
+// edit is the form as an edit writes it.
+func (f *entryForm) edit(m *machine) edit.Device {
+	return edit.Device{Name: f.Name, Zone: f.Zone, MAC: m.MAC.String(), Address: f.Address, Owner: f.Owner, Purpose: f.Purpose, Critical: f.Critical}
+}
+
+// entry reads the form about a machine.
+func (v *visit) entryForm() (*machine, *entryForm, error) {
+	f, err := v.form(maxForm)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, _, _, err := v.machine()
+	text := func(name string) string { return strings.TrimSpace(f.Get(name)) }
+	return m, &entryForm{text("name"), text("zone"), text("address"), text("owner"), text("purpose"), f.Has("critical")}, err
+}
+
+// adopt writes a new device into the file.
+func (v *visit) adopt() error {
+	m, form, err := v.entryForm()
+	if err != nil {
+		return err
+	}
+	if !m.New() {
+		return v.notDone(api.Tell(api.ErrInvalid, fmt.Errorf("it is in the file already, as %s", m.File.Name)), deviceView{Entry: form})
+	}
+	return v.proposeEntry(form, "adopt "+form.Name, edit.AddDevice(form.edit(m)))
+}
+
+// setEntry changes what the file says of a device, its name included.
+func (v *visit) setEntry() error {
+	m, form, err := v.entryForm()
+	if err != nil {
+		return err
+	}
+	if m.New() {
+		return v.notDone(api.Tell(api.ErrInvalid, errors.New("it is not in the file")), deviceView{Entry: form})
+	}
+	why := "describe " + form.Name
+	if form.Name != m.File.Name {
+		why = fmt.Sprintf("rename %s to %s", m.File.Name, form.Name)
+	}
+	return v.proposeEntry(form, why, edit.SetDevice(m.File.Name, form.edit(m)))
+}
+
+// proposeEntry proposes an edit of the file, or says what is wrong with what it writes.
+func (v *visit) proposeEntry(form *entryForm, why string, e edit.Edit) error {
+	if form.Name == "" {
+		return v.notDone(api.Tell(api.ErrInvalid, errors.New("give the device a name")), deviceView{Entry: form})
+	}
+	newest, err := v.newest()
+	if err != nil {
+		return err
+	}
+	file, err := edit.Apply(newest.Data, e)
+	if err != nil {
+		return v.notDone(api.Tell(api.ErrInvalid, errors.New(editText(err))), deviceView{Entry: form})
+	}
+	return v.propose(proposal{File: file, Why: why})
+}
+
+// editText says why an edit was not made.
+func editText(err error) string {
+	refused, ok := errors.AsType[*edit.Refused](err)
+	if !ok {
+		return err.Error()
+	}
+	var list []string
+	for _, p := range refused.Problems.Sorted() {
+		if p.Severity == diag.Error {
+			list = append(list, fmt.Sprintf("%s: %s: %s", p.Key, p.Msg, p.Hint))
+		}
+	}
+	return strings.Join(list, "\n")
 }
 
 // eventRows is how many events one page lists.
