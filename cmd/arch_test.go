@@ -186,6 +186,9 @@ func lookup(name string) ([]string, bool) {
 		if own == "update" {
 			l = append(l, "services/auth/api", "services/auth/access", "services/auth/audit") // who asks it
 		}
+		if own == "dns" {
+			l = append(l, "services/notice") // runs beside it, for those who do not get to it
+		}
 		if own == "push" {
 			l = append(l, "netcfg/gitrepo") // what it pushes
 		}

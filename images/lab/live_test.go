@@ -20,6 +20,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/policy"
+	"bulkhead/netcfg/svcconf"
 )
 
 // patience bounds what should take no time at all.
@@ -236,7 +237,8 @@ func TestRevokedRuleEndsItsConnections(t *testing.T) {
 }
 
 // TestIsolatedMachineKeepsItsLease isolates the TV under an open connection, by its name.
-// It gets a lease from the real dhcpd as ever, and nothing else: not even a name.
+// It gets a lease from the real dhcpd as ever, and nothing else but a page that says so, for
+// whatever name and at whatever address.
 func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 	b := setUp(t)
 	tv, nextcloud := b.Client("tv"), b.Client("nextcloud")
@@ -259,7 +261,25 @@ func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 	if out, err := tv.Output("udhcpc", "-i", "eth0", "-q", "-n", "-t", "10", "-T", "1", "-s", "/bin/true"); err != nil {
 		t.Errorf("no lease: %v\n%s", err, out)
 	}
-	for _, to := range []netip.AddrPort{netip.AddrPortFrom(tv.Zone.Gateway, 53), netip.AddrPortFrom(nextcloud.Addr, 8096)} {
+	eventually(t, "a page that says so", func() (string, bool) {
+		c, err := dial(tv.Host, "tcp4", nextcloud.Addr, 80)
+		if err != nil {
+			return err.Error(), false
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		fmt.Fprint(c, "GET /films HTTP/1.1\r\nHost: nextcloud.home.arpa\r\n\r\n")
+		page, err := io.ReadAll(c)
+		return string(page), err == nil && has(string(page), "HTTP/1.1 511", "This device is isolated")
+	})
+	for _, server := range []string{tv.Zone.Gateway.String(), "9.9.9.9"} {
+		if out, err := tv.Output("dig", "+short", "+tries=2", "+time=2", "@"+server, "films.example"); err != nil || strings.TrimSpace(out) != tv.Zone.Gateway.String() {
+			t.Errorf("asked by the isolated machine, %s says %q, %v", server, out, err)
+		}
+	}
+	for _, to := range []netip.AddrPort{
+		netip.AddrPortFrom(tv.Zone.Gateway, svcconf.NoticeHTTP), netip.AddrPortFrom(tv.Zone.Gateway, 443), netip.AddrPortFrom(nextcloud.Addr, 443), netip.AddrPortFrom(nextcloud.Addr, 8096),
+	} {
 		if c, err := dial(tv.Host, "tcp4", to.Addr(), to.Port()); err == nil {
 			c.Close()
 			t.Errorf("%s was reached", to)
@@ -275,6 +295,10 @@ func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 		t.Errorf("why says %v, %v", why, err)
 	}
 	free()
+	if c, err := dial(tv.Host, "tcp4", tv.Zone.Gateway, svcconf.NoticeHTTP); err == nil {
+		c.Close()
+		t.Error("the page is there still")
+	}
 	again, err := dial(tv.Host, "tcp4", nextcloud.Addr, 8096)
 	if err != nil {
 		t.Fatal(err)

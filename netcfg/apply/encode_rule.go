@@ -20,6 +20,7 @@ const familyInet = unix.NFPROTO_INET
 // Registers. The first of the 16-byte registers is the first of the 4-byte ones.
 const (
 	reg1  = unix.NFT_REG_1
+	reg2  = unix.NFT_REG_2
 	reg32 = unix.NFT_REG32_00 // + word
 )
 
@@ -104,6 +105,11 @@ func (e *ruleEncoder) stmt(s nft.Stmt) error {
 		err := e.lookup(s.Fields, &expr.Lookup{SetName: s.Map, IsDestRegSet: true, DestRegister: reg1})
 		e.add(&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1})
 		return err
+	case nft.Redirect:
+		addr := s.Addr.As4()
+		e.add(&expr.Immediate{Register: reg1, Data: addr[:]},
+			&expr.Immediate{Register: reg2, Data: binary.BigEndian.AppendUint16(nil, s.Port)},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1, RegProtoMin: reg2})
 	case nft.Masquerade:
 		e.add(&expr.Masq{})
 	case nft.Offload:

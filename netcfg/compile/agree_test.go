@@ -288,7 +288,7 @@ var outside = []netip.Addr{
 	netip.MustParseAddr("192.168.99.9"), netip.MustParseAddr("169.254.7.7"), netip.MustParseAddr("240.0.0.9"),
 }
 
-var ports = []uint16{0, 22, 53, 67, 68, 80, 443, 444, 2049, 5000, 5001, 5002, 5010, 5011, 65535}
+var ports = []uint16{0, 22, 53, 67, 68, 80, 443, 444, 2049, 5000, 5001, 5002, 5010, 5011, svcconf.NoticeDNS, svcconf.NoticeHTTP, 65535}
 
 func (g *generator) service() model.Service {
 	switch g.IntN(8) {

@@ -43,7 +43,7 @@ func (c *compiler) isolatedSets(t *table) {
 }
 
 // fromIsolated leads what isolated machines send to a chain from which only what is meant
-// for the box's DHCP server comes back.
+// for the box's DHCP server comes back, and what is led to where they are told.
 func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
 	jump := nft.Verdict{Code: nft.Jump, Chain: isolatedChain(z.Name)}
 	if len(c.policy.IsolatedMACs()) > 0 {
@@ -62,20 +62,62 @@ func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
 				eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)), nft.Verdict{Code: nft.Return}))
 		}
 	}
+	for _, s := range notices() {
+		chain = append(chain, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)), nft.Verdict{Code: nft.Return}))
+	}
 	t.chain(nft.Chain{Name: jump.Chain, Rules: append(chain, t.refuse(z.Name, policy.Isolated))})
 	return rules
 }
 
+// notice is what an isolated machine may ask, and the port at which the box answers.
+type notice struct {
+	proto     uint8
+	asked, at uint16
+}
+
+func notices() (list []notice) {
+	for _, n := range []notice{{proto: model.ProtoTCP, asked: 80}, {proto: model.ProtoTCP, asked: 53}, {proto: model.ProtoUDP, asked: 53}} {
+		n.at, _ = policy.Told(n.proto, n.asked)
+		list = append(list, n)
+	}
+	return list
+}
+
+// told leads what isolated machines ask web servers and DNS servers to where they are told.
+// It stands before everything else that changes where packets go.
+func (c *compiler) told(t *table, chain *nft.Chain) {
+	for _, z := range c.cfg.Zones {
+		link := c.links[z.Name]
+		if link == "" || !c.policy.Isolates() {
+			continue
+		}
+		lead := nft.Chain{Name: "told." + z.Name}
+		for _, s := range notices() {
+			lead.Rules = append(lead.Rules, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)), nft.Redirect{Addr: z.Gateway, Port: s.at}))
+		}
+		t.chain(lead)
+		jump := nft.Verdict{Code: nft.Jump, Chain: lead.Name}
+		if len(c.policy.IsolatedMACs()) > 0 {
+			chain.Rules = append(chain.Rules, rule(eq(nft.IIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: setIsolatedMACs}, jump))
+		}
+		if len(c.policy.IsolatedAddrs()) > 0 {
+			chain.Rules = append(chain.Rules, rule(eq(nft.IIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setIsolated}, jump))
+		}
+	}
+}
+
 // toIsolated refuses what the box sends to isolated machines, but for answers of its DHCP
-// server, about which the rules decide as ever.
+// server, about which the rules decide as ever, and what it tells them.
 func (c *compiler) toIsolated(t *table, add func(...nft.Stmt)) {
 	if len(c.policy.IsolatedAddrs()) == 0 {
 		return
 	}
 	chain := isolatedChain(model.Box)
 	add(nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setIsolated}, nft.Verdict{Code: nft.Jump, Chain: chain})
-	t.chain(nft.Chain{Name: chain, Rules: []nft.Rule{
-		rule(eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThDport, nft.U16(68)), nft.Verdict{Code: nft.Return}),
-		t.refuse(model.Box, policy.Isolated),
-	}})
+	rules := []nft.Rule{rule(eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThDport, nft.U16(68)), nft.Verdict{Code: nft.Return})}
+	for _, s := range notices() { // that what it is told comes from whom it asked is done later on the way
+		rules = append(rules, rule(anyBit(nft.CTState, nft.StateEstablished), anyBit(nft.CTStatus, nft.StatusDNAT),
+			eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThSport, nft.U16(s.at)), nft.Verdict{Code: nft.Return}))
+	}
+	t.chain(nft.Chain{Name: chain, Rules: append(rules, t.refuse(model.Box, policy.Isolated))})
 }

@@ -324,6 +324,7 @@ func (c *compiler) dstnat(t *table) {
 		}
 	}
 	service := []nft.Type{nft.InetProto, nft.InetService}
+	c.told(t, &chain)
 	c.forced(t, &chain, service)
 	if up.IsValid() && t.set(nft.Set{Name: mapForwards, Key: service, Data: []nft.Type{nft.IPv4Addr}, Interval: ranges, Elements: to}) {
 		t.set(nft.Set{Name: mapForwarded, Key: append([]nft.Type{nft.IPv4Addr}, service...), Data: []nft.Type{nft.Mark}, Interval: ranges, Elements: marks})

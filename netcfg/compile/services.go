@@ -43,6 +43,11 @@ func (c *compiler) compileDNS() svcconf.DNS {
 			})
 		}
 	}
+	for _, z := range c.cfg.Zones {
+		if link, ok := c.links[z.Name]; ok && c.policy.Isolates() {
+			d.Notices = append(d.Notices, svcconf.Notice{Zone: z.Name, Link: link, Address: z.Gateway})
+		}
+	}
 	for _, dev := range c.cfg.Devices {
 		if a := c.policy.AddressOf(dev); a.IsValid() {
 			d.Hosts = append(d.Hosts, svcconf.Host{Name: dev.Name, Address: a})

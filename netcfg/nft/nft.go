@@ -3,7 +3,10 @@
 // apply, and the packet walker in reach. The package never talks to the kernel.
 package nft
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Table is a table of family inet, complete. Names within it are unique per kind.
 type Table struct {
@@ -206,6 +209,13 @@ type DNAT struct {
 	Map    string
 }
 
+// Redirect translates the destination to an IPv4 address and a port. What it is of has
+// ports. Only in nat chains.
+type Redirect struct {
+	Addr netip.Addr
+	Port uint16
+}
+
 // Masquerade translates the source to the address of the outgoing interface. Only
 // in nat chains at postrouting.
 type Masquerade struct{}
@@ -243,6 +253,7 @@ func (Tally) stmt()       {}
 func (Limit) stmt()       {}
 func (Log) stmt()         {}
 func (DNAT) stmt()        {}
+func (Redirect) stmt()    {}
 func (Masquerade) stmt()  {}
 func (Offload) stmt()     {}
 func (Verdict) stmt()     {}

@@ -341,6 +341,8 @@ func (p *rulePrinter) stmt(s Stmt) {
 		p.log(s)
 	case DNAT:
 		p.add("dnat ip to %s map @%s", p.fields(s.Fields), s.Map)
+	case Redirect:
+		p.add("dnat ip to %s:%d", s.Addr, s.Port)
 	case Masquerade:
 		p.add("masquerade")
 	case Offload:

@@ -436,6 +436,12 @@ func (v *validator) stmt(c *Chain, k *known, s Stmt) {
 		v.nat(c, "prerouting", "output")
 		v.lookup(k, s.Fields, s.Map, []Type{IPv4Addr})
 		k.done = "dnat"
+	case Redirect:
+		v.nat(c, "prerouting", "output")
+		if v.field(k, ThDport) && (!k.isL4 || !s.Addr.Is4() || s.Port == 0) {
+			v.errorf("redirects to %s:%d what may have no ports", s.Addr, s.Port)
+		}
+		k.done = "dnat"
 	case Masquerade:
 		v.nat(c, "postrouting")
 		k.done = "masquerade"

@@ -116,7 +116,8 @@ func (p *Policy) Decide(f Flow) Decision {
 	if p.toIsolated(f) {
 		return Decision{Reason: Isolated}
 	}
-	if p.Env.Uplink.IsValid() && f.Dst == p.Env.Uplink.Addr() && f.From != model.Box {
+	f, told := p.noticed(f)
+	if !told && p.Env.Uplink.IsValid() && f.Dst == p.Env.Uplink.Addr() && f.From != model.Box {
 		return p.forwarded(f)
 	}
 	if z := p.Config.Zone(f.From); z != nil && p.Forced(z) && p.asksElsewhere(f) {
@@ -169,8 +170,11 @@ func (p *Policy) source(f Flow) Reason {
 		return ""
 	case !z.Subnet.Contains(f.Src) || f.Src == z.Gateway || f.Src == Broadcast(z.Subnet):
 		return Spoofed
-	case p.fromIsolated(f) && !(z.DHCP.Enabled && fromDHCPClient(f) && (f.Dst == everyone || f.Dst == z.Gateway)):
-		return Isolated
+	case p.fromIsolated(f):
+		dhcp := z.DHCP.Enabled && fromDHCPClient(f) && (f.Dst == everyone || f.Dst == z.Gateway)
+		if _, told := Told(f.Proto, f.Port); !dhcp && !told {
+			return Isolated
+		}
 	}
 	if d := p.byAddr[f.Src]; d != nil && !f.MAC.IsZero() && f.MAC != d.MAC {
 		return Borrowed

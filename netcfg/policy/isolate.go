@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
 )
 
 // Isolation keeps a machine from everybody: it reaches nothing but the box's DHCP server
-// in its zone, and nobody reaches it. No rule changes that.
+// in its zone and a page that says so, whichever one it asks for, and nobody reaches it. No
+// rule changes that.
 type Isolation struct {
 	MAC       model.MAC    // it, with whatever address and in whatever zone; zero: not known
 	Addresses []netip.Addr // whoever has one of them, and where it is reached
@@ -60,6 +62,31 @@ func (p *Policy) isolateAddr(a netip.Addr) {
 
 // fromIsolated reports whether a flow out of a zone is an isolated machine's.
 func (p *Policy) fromIsolated(f Flow) bool { return p.isolated.macs[f.MAC] || p.isolated.addrs[f.Src] }
+
+// Told returns the port of the box at which an isolated machine is told that it is one, if
+// it asks a web server or a DNS server for something, whichever.
+func Told(proto uint8, port uint16) (at uint16, ok bool) {
+	switch {
+	case proto == model.ProtoTCP && port == 80:
+		return svcconf.NoticeHTTP, true
+	case (proto == model.ProtoUDP || proto == model.ProtoTCP) && port == 53:
+		return svcconf.NoticeDNS, true
+	}
+	return 0, false
+}
+
+// noticed reports whether f is led to where an isolated machine is told, and what it is then.
+func (p *Policy) noticed(f Flow) (Flow, bool) {
+	z := p.Config.Zone(f.From)
+	if z == nil || !p.fromIsolated(f) {
+		return f, false
+	}
+	at, ok := Told(f.Proto, f.Port)
+	if ok {
+		f.Dst, f.Port = z.Gateway, at
+	}
+	return f, ok
+}
 
 // toIsolated reports whether a flow is meant for an isolated machine, and is not what the
 // box's DHCP server says to it. From the internet there is no way there anyway: its

@@ -276,6 +276,7 @@ var (
 	serviceDHCPReply = model.OnePort(model.ProtoUDP, 68)
 	serviceDNS       = []model.Service{model.OnePort(model.ProtoUDP, 53), model.OnePort(model.ProtoTCP, 53)}
 	servicePing      = model.ICMP(model.EchoRequest)
+	serviceNotice    = []model.Service{model.OnePort(model.ProtoTCP, svcconf.NoticeHTTP), model.OnePort(model.ProtoUDP, svcconf.NoticeDNS), model.OnePort(model.ProtoTCP, svcconf.NoticeDNS)}
 	serviceAdmin     = []model.Service{model.OnePort(model.ProtoTCP, 80), model.OnePort(model.ProtoTCP, 443)}
 )
 
@@ -283,13 +284,14 @@ var (
 // The box sends nothing else: a daemon that was taken over reaches no zone.
 func (p *Policy) ownRules() {
 	var (
-		dhcp  = p.own("box:dhcp", "the box hands out addresses")
-		dns   = p.own("box:dns", "the box answers names")
-		ping  = p.own("box:ping", "the box answers pings")
-		admin = p.own("box:admin", "the management pages")
-		reply = p.own("box:dhcp-reply", "answers of the box's DHCP server")
-		ask   = p.own("box:resolve", "the box's resolver asks upstream")
-		lease = p.own("box:uplink", "the box keeps its lease at the uplink")
+		dhcp   = p.own("box:dhcp", "the box hands out addresses")
+		dns    = p.own("box:dns", "the box answers names")
+		ping   = p.own("box:ping", "the box answers pings")
+		admin  = p.own("box:admin", "the management pages")
+		notice = p.own("box:isolated", "isolated machines are told that they are")
+		reply  = p.own("box:dhcp-reply", "answers of the box's DHCP server")
+		ask    = p.own("box:resolve", "the box's resolver asks upstream")
+		lease  = p.own("box:uplink", "the box keeps its lease at the uplink")
 	)
 	admin.admin = true
 	whole := Side{Whole: true}
@@ -306,6 +308,11 @@ func (p *Policy) ownRules() {
 		}
 		if z.Ping {
 			p.add(in, Entry{ping, whole, whole, 0, servicePing})
+		}
+		if p.Isolates() {
+			for _, s := range serviceNotice {
+				p.add(in, Entry{notice, whole, whole, 0, s})
+			}
 		}
 		if z.Admin {
 			for _, s := range serviceAdmin {

@@ -256,6 +256,9 @@ func (k *walk) stmt(s nft.Stmt) (v nft.Verdict, ok bool) {
 		k.pkt.Dst, _ = netip.AddrFromSlice([]byte(e.Data[0]))
 		k.dnat = true
 		return nft.Verdict{Code: nft.Accept}, true
+	case nft.Redirect:
+		k.pkt.Dst, k.pkt.Port, k.dnat = s.Addr, s.Port, true
+		return nft.Verdict{Code: nft.Accept}, true
 	case nft.Offload:
 		ok := k.pkt.Proto == model.ProtoTCP || k.pkt.Proto == model.ProtoUDP
 		k.offload = k.offload || ok

@@ -165,6 +165,20 @@ type DNS struct {
 	Zones     []DNSZone        `json:"zones"`  // only those with DNS on
 	Hosts     []Host           `json:"hosts"`  // devices with an address
 	Resolvers []model.Resolver `json:"resolvers"`
+	Notices   []Notice         `json:"notices,omitempty"` // while a machine is isolated: one in each zone
+}
+
+// Ports at which isolated machines are told that they are, whatever they ask for.
+const (
+	NoticeHTTP = 7180 // TCP
+	NoticeDNS  = 7153 // UDP and TCP
+)
+
+// Notice is where isolated machines of a zone are told that they are.
+type Notice struct {
+	Zone    string     `json:"zone"`
+	Link    string     `json:"link"`
+	Address netip.Addr `json:"address"` // to listen on, at NoticeHTTP and NoticeDNS
 }
 
 // DNSZone is one zone's resolver.

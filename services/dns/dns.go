@@ -3,7 +3,8 @@
 //
 // It never resolves from the root by itself, never validates DNSSEC, never hands a
 // question about local names or private addresses to anybody, and never answers a
-// client from outside the zone it listens in.
+// client from outside the zone it listens in. Isolated machines do not get to it: package
+// notice, which runs beside it, answers them.
 //
 // The meaning is in pure functions (a zone's view answers a query out of bytes, a
 // cache and the time); sockets are a thin edge around them.
@@ -19,6 +20,7 @@ import (
 
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/metrics"
+	"bulkhead/services/notice"
 	"bulkhead/services/probe"
 	"bulkhead/services/run"
 )
@@ -39,10 +41,15 @@ const leasePause = 100 * time.Millisecond
 func Serve(ctx context.Context, log *slog.Logger, dirs run.Dirs) error {
 	s := newServer(log, Port, newTeller(dirs.Run))
 	defer s.close()
+	notices := notice.New(log, svcconf.NoticeHTTP, svcconf.NoticeDNS)
+	defer notices.Wait()
 	leases := filepath.Join(dirs.RunDir(svcconf.Dhcpd.Name), svcconf.LeasesFile)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Dnsd.Name), s.configure)
+		return run.WatchConfig(ctx, log, dirs.Config(svcconf.Dnsd.Name), func(c svcconf.DNS) error {
+			notices.Follow(ctx, c.Notices)
+			return s.configure(c)
+		})
 	})
 	g.Go(func() error {
 		return run.WatchFile(ctx, log, leases, func(l svcconf.Leases) error {

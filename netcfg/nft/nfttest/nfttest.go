@@ -256,6 +256,7 @@ func natRules() []nft.Rule {
 	return []nft.Rule{
 		rule("", eq(nft.IPDaddr, ip("203.0.113.2")), nft.DNAT{Fields: forwards, Map: "forwards"}),
 		rule("", nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: "addrs"}, nft.DNAT{Fields: forwards, Map: "forwards_range"}),
+		rule("", eq(nft.L4Proto, nft.U8(6)), eq(nft.ThDport, nft.U16(80)), nft.Redirect{Addr: netip.MustParseAddr("192.168.40.1"), Port: 7180}),
 	}
 }
 

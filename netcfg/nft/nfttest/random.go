@@ -3,6 +3,7 @@ package nfttest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -323,6 +324,9 @@ func (g *generator) stmt(c *nft.Chain, jumps bool) nft.Stmt {
 	case 5:
 		if c.Hook != nil && c.Hook.Type == "nat" && c.Hook.Hook == "postrouting" {
 			return nft.Masquerade{}
+		}
+		if c.Hook != nil && c.Hook.Type == "nat" {
+			return nft.Redirect{Addr: netip.AddrFrom4([4]byte{192, 168, byte(g.Uint32()), 1}), Port: uint16(1 + g.Uint32N(65535))}
 		}
 	case 6, 7:
 		if jumps {
