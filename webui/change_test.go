@@ -3,7 +3,11 @@
 package webui_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/tls"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -22,7 +26,21 @@ func field(t *testing.T, page, name string) string {
 	if found == nil {
 		t.Fatalf("no field %q in\n%s", name, page)
 	}
-	return strings.NewReplacer("&#43;", "+").Replace(found[1])
+	return found[1]
+}
+
+// packed is a file as forms carry it.
+func packed(t *testing.T, file string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b.Bytes())
 }
 
 // tries tries a file, as a form of a page would have it.
@@ -183,7 +201,9 @@ func TestFormOfAChangeKeepsWhatWasTyped(t *testing.T) {
 	v = w.post("/change/try", url.Values{"base": {"7"}, "file": {"no service takes it\n"}, "why": {"films"}, "minutes": {"3"}})
 	contains(t, v, http.StatusConflict, "all is as before: dnsd did not take", `value="films"`)
 	contains(t, w.post("/change/plan", url.Values{"why": {"x"}}), http.StatusBadRequest)
-	contains(t, w.post("/change/plan", url.Values{"data": {"%"}}), http.StatusBadRequest)
+	for _, data := range []string{"%", "", "AAAA", packed(t, strings.Repeat("a", 5<<20))} {
+		contains(t, w.post("/change/plan", url.Values{"data": {data}}), http.StatusBadRequest)
+	}
 	contains(t, w.post("/pending/undo", nil), http.StatusBadRequest)
 }
 
@@ -204,11 +224,23 @@ func TestWordsOfOthersAreNoMarkupInAChange(t *testing.T) {
 	}
 }
 
+// rules is so many rules, of which no two are the same.
+func rules(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  - {name: rule-%d, from: zone-%d, to: device-%d, protocols: [https, tcp/%d], why: somebody needs that}\n", i, i%40, i%200, i)
+	}
+	return b.String()
+}
+
 func TestLongPlansAreCutShort(t *testing.T) {
 	b, _ := newTrialBox(t)
 	b.start(conf1)
-	v := b.owner().post("/change/plan", url.Values{"file": {strings.Repeat("# line\n", 5000)}})
+	v := b.owner().post("/change/plan", url.Values{"file": {rules(5000)}})
 	contains(t, v, http.StatusOK, "And 4", " more.")
+	if len(v.body) > 100<<10 {
+		t.Errorf("the page has %d bytes", len(v.body))
+	}
 	if n := strings.Count(v.body, `<tr class="`); n > 350 {
 		t.Errorf("%d rows", n)
 	}
@@ -230,7 +262,7 @@ func TestChangeOfAnotherIsNotTakenBackUnseen(t *testing.T) {
 }
 
 func TestHistoryIsSearchedAndGoneBackIn(t *testing.T) {
-	b, _ := newTrialBox(t)
+	b, s := newTrialBox(t)
 	b.start(conf1)
 	w := b.owner()
 	v := w.get("/history?q=KIM+printer")
@@ -243,6 +275,9 @@ func TestHistoryIsSearchedAndGoneBackIn(t *testing.T) {
 	v = w.get("/history/6")
 	contains(t, v, http.StatusOK, "jellyfin: [tcp/8096", "until <a href=\"/history/7\">", "Go back to this")
 	contains(t, w.get("/history/6/again"), http.StatusOK, "go back to change 6", "expect: deny}", "Try for 2 minutes</button>")
+	if v := w.get("/history/6/file"); !strings.HasPrefix(v.Header.Get("Content-Type"), "text/plain") || v.body != string(s.history[5].Data) {
+		t.Errorf("got %s\n%s", v.Header, v.body)
+	}
 	contains(t, w.get("/history/99"), http.StatusNotFound)
 	contains(t, w.get("/history/x"), http.StatusNotFound)
 	vi := w.as("vi", access.Viewer)

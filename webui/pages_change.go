@@ -4,10 +4,12 @@ package webui
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -33,6 +35,7 @@ var changePages = []page{
 	{"POST /pending/undo", access.Apply, "", false, (*visit).undo},
 	{"GET /history", access.Read, "History", true, (*visit).historyPage},
 	{"GET /history/{number}", access.Read, "Change", false, (*visit).entryPage},
+	{"GET /history/{number}/file", access.Read, "", false, (*visit).entryFile},
 	{"GET /history/{number}/again", access.Plan, "Plan", false, (*visit).goBack},
 }
 
@@ -59,7 +62,7 @@ func (v *visit) propose(p proposal) error {
 	if p.Name == "" {
 		p.Name = before.Name
 	}
-	view := planView{Base: before.Number, Name: p.Name, Data: base64.StdEncoding.EncodeToString(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
+	view := planView{Base: before.Number, Name: p.Name, Data: pack(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
 	view.Diff = fewOf(diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File))))
 	status := p.status
 	if status == 0 {
@@ -113,7 +116,7 @@ func (v *visit) newest() (*api.Entry, error) {
 type planView struct {
 	Base    int // the change that is in force
 	Name    string
-	Data    string // the file, in base64: browsers change the line ends of text
+	Data    string // the file, packed
 	Why     string
 	Minutes []int // to choose from
 	Error   string
@@ -136,7 +139,7 @@ type planView struct {
 }
 
 // maxLines is how much of one kind a page shows: a first configuration changes everything.
-const maxLines = 300
+const maxLines = 200
 
 // few is the first of many.
 type few[T any] struct {
@@ -293,8 +296,8 @@ func placeOf(hunk string) string {
 	return "Line " + line
 }
 
-// maxChangeForm bounds a form with a configuration: base64, or text of which some bytes are
-// written as three.
+// maxChangeForm bounds a form with a configuration: text of which some bytes are written as
+// three, if it is not packed.
 const maxChangeForm = 2*api.MaxFile + maxForm
 
 // proposed reads a proposal from a form.
@@ -308,14 +311,37 @@ func (v *visit) proposed() (p proposal, err error) {
 	return p, err
 }
 
-// fileIn is the file that a form carries: our own pages', or what somebody typed.
+// pack writes a file for a form that carries it from page to page: short, and such that
+// browsers leave its line ends alone.
+func pack(file []byte) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(file) // memory takes it
+	_ = z.Close()
+	return base64.RawURLEncoding.EncodeToString(b.Bytes())
+}
+
+// unpack is the other direction.
+func unpack(data string) ([]byte, error) {
+	z, err := gzip.NewReader(base64.NewDecoder(base64.RawURLEncoding, strings.NewReader(data)))
+	if err != nil {
+		return nil, err
+	}
+	file, err := io.ReadAll(io.LimitReader(z, api.MaxFile+1))
+	if err == nil && len(file) > api.MaxFile {
+		err = fmt.Errorf("it has more than %d bytes", api.MaxFile)
+	}
+	return file, err
+}
+
+// fileIn is the file that a form carries: packed, or as somebody typed it.
 func fileIn(f url.Values) ([]byte, error) {
 	if f.Has("data") {
-		data, err := base64.StdEncoding.DecodeString(f.Get("data"))
+		file, err := unpack(f.Get("data"))
 		if err != nil {
 			return nil, fmt.Errorf("%w: the file: %w", errForm, err)
 		}
-		return data, nil
+		return file, nil
 	}
 	if !f.Has("file") {
 		return nil, fmt.Errorf("%w: there is no file in it", errForm)

@@ -88,7 +88,6 @@ type entryView struct {
 	Reach     []string // as it was told when the change was made
 	MoreReach int
 	Diff      few[diffLine]
-	File      string
 	MayGo     bool // back to it
 }
 
@@ -103,7 +102,7 @@ func (v *visit) entryPage() error {
 	if err != nil {
 		return err
 	}
-	view := entryView{historyRow: rowOf(v, e), Sum: e.Sum, Reach: e.Reach, MoreReach: e.MoreReach, File: string(e.Data)}
+	view := entryView{historyRow: rowOf(v, e), Sum: e.Sum, Reach: e.Reach, MoreReach: e.MoreReach}
 	for i := range list {
 		if list[i].Number != e.Number {
 			continue
@@ -134,6 +133,17 @@ func (v *visit) entry() (*api.Entry, error) {
 		return nil, api.Unknown(fmt.Errorf("%.20q is not the number of a change", v.PathValue("number")))
 	}
 	return v.box().Entry(v.Context(), n)
+}
+
+// entryFile is the file of a change of the history.
+func (v *visit) entryFile() error {
+	e, err := v.entry()
+	if err != nil {
+		return err
+	}
+	v.download(fmt.Sprintf("change-%d.yaml", e.Number), "text/plain; charset=utf-8")
+	_, _ = v.w.Write(e.Data) // a browser that left needs no file
+	return nil
 }
 
 // goBack proposes the file of a change of the history once more.
