@@ -78,22 +78,45 @@ func (r *Reconciler) isolations() (list []facts.Isolation) {
 	return list
 }
 
-// free forgets the isolations that are over.
+// free forgets the isolations that are over. The history has it as what their authors
+// wanted, since nobody does it now.
 func (r *Reconciler) free(now time.Time) error {
-	left := slices.DeleteFunc(slices.Clone(r.isolated), func(i isolation) bool { return !i.Until.IsZero() && !now.Before(i.Until) })
-	if len(left) == len(r.isolated) {
-		return nil
-	}
+	left, over := []isolation{}, []isolation(nil)
 	for _, i := range r.isolated {
-		if !slices.ContainsFunc(left, func(l isolation) bool { return l.same(i) }) {
-			r.o.Log.Info("isolation is over", "machine", i.Machine, "since", i.Since)
+		if i.Until.IsZero() || now.Before(i.Until) {
+			left = append(left, i)
+		} else {
+			over = append(over, i)
 		}
+	}
+	if over == nil {
+		return nil
 	}
 	if err := r.o.Store.Save(isolatedFile, left); err != nil {
 		return err // the compiler knows the time as well
 	}
 	r.isolated = left
-	return nil
+	var errs []error
+	for _, i := range over {
+		r.o.Log.Info("isolation is over", "machine", i.Machine, "since", i.Since)
+		errs = append(errs, r.remark(txn.Change{Time: now, Author: i.Author, Via: i.Via, Why: "release " + i.Machine + ": its time is over"}))
+	}
+	return errors.Join(errs...)
+}
+
+// remark adds to the history what changes nothing of the file.
+func (r *Reconciler) remark(c txn.Change) error {
+	err := r.o.Store.Remark(c)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // there never was a configuration: nothing to have a history of
+	}
+	if h := r.newest(); h != nil {
+		r.target.confirmed = confirmedBy(h)
+		if r.trial != nil {
+			r.trial.target.confirmed = r.target.confirmed
+		}
+	}
+	return err
 }
 
 // find says which machine is meant.
@@ -251,15 +274,7 @@ func (r *Reconciler) keepIsolated(next []isolation, i *isolation, c txn.Change) 
 	}
 	r.isolated = next
 	r.o.Log.Info(c.Why, "author", c.Author, "via", c.Via)
-	if err = r.o.Store.Remark(c); errors.Is(err, fs.ErrNotExist) {
-		err = nil // there never was a configuration: nothing to have a history of
-	}
-	if h := r.newest(); h != nil {
-		r.target.confirmed = confirmedBy(h)
-		if r.trial != nil {
-			r.trial.target.confirmed = r.target.confirmed
-		}
-	}
+	err = r.remark(c)
 	if out := r.round(); out.unloaded {
 		err = errors.Join(fmt.Errorf("it comes into force as soon as the rules can be loaded: %w", out.err()), err)
 	}

@@ -120,7 +120,7 @@ func TestIsolationOutlivesRestartsAndChangesAndEndsInTime(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s (%s): %s", e.Author, e.Via, e.Why))
 		}
 		want := []string{
-			"alex (api): release 52:54:00:40:00:12: all is well", "alex (api): a test", " (api): isolate tv",
+			"alex (api): release 52:54:00:40:00:12: all is well", "kim (cli): release 192.168.40.77: its time is over", "alex (api): a test", " (api): isolate tv",
 			"kim (cli): isolate 192.168.40.77 until 2026-11-30T23:30:00Z: odd", "alex (api): a test",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
