@@ -27,7 +27,8 @@ type Device struct {
 	Addresses   []Used      `json:"addresses,omitempty"`  // the latest first
 	Fingerprint Fingerprint `json:"fingerprint,omitzero"`
 	Talks       []Talk      `json:"talks,omitempty"` // most bytes first
-	Learning    bool        `json:"learning"`        // what it does is not judged yet
+	Traffic     Traffic     `json:"traffic,omitzero"`
+	Learning    bool        `json:"learning"` // what it does is not judged yet
 	Varied      bool        `json:"varied,omitempty"`
 }
 
@@ -70,6 +71,7 @@ func (d *Device) Title() string {
 func (d *device) public() Device {
 	p := d.Device
 	p.Hostnames, p.Addresses, p.Talks = slices.Clone(p.Hostnames), slices.Clone(p.Addresses), slices.Clone(p.Talks)
+	p.Traffic.Bytes = slices.Clone(p.Traffic.Bytes)
 	slices.SortStableFunc(p.Talks, func(a, b Talk) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	p.Learning, p.Varied = d.habits.time < LearnTime, d.habits.varied
 	return p

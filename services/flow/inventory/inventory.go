@@ -306,12 +306,17 @@ func (v *Inventory) Records(now time.Time, list []record.Record) {
 	for i := range list {
 		r := &list[i]
 		src := v.find(r.End, r.Src)
-		v.find(r.End, r.Dst)
+		dst := v.find(r.End, r.Dst)
 		switch r.Verdict {
 		case record.Allowed:
+			for _, d := range []*device{src, dst} {
+				if d != nil {
+					d.Traffic.add(now, r)
+					v.Touches++
+				}
+			}
 			if src != nil {
 				src.talk(r)
-				v.Touches++
 				v.judge(now, src, r)
 			}
 		case record.Refused:

@@ -146,6 +146,7 @@ func TestDeviceAsItIsShown(t *testing.T) {
 		Talks: []inventory.Talk{{
 			Peer: "cloud.example", Zone: "internet", Service: "tcp/443", App: "https", Connections: 1, Bytes: 500, Last: later.Add(2 * time.Hour),
 		}},
+		Traffic:  inventory.Traffic{Hour: start, Bytes: []uint64{500}},
 		Learning: true,
 	}}
 	if diff := cmp.Diff(want, v.Devices(), addrs); diff != "" {
@@ -428,6 +429,11 @@ func TestWorstInventoryCanBeReadAgain(t *testing.T) {
 			r := allowed(later, fmt.Sprintf("%d.%d.1.1", 1+i, n%256), uint16(1000+i))
 			r.Src = record.Side{Zone: "iot", MAC: m}
 			r.Name, r.App = fmt.Sprint(i, long), "https"
+			list = append(list, r)
+		}
+		for i := range inventory.Hours {
+			r := allowed(later.Add(-time.Duration(i)*time.Hour), "9.9.9.9", 443)
+			r.Src, r.Out.Bytes = record.Side{Zone: "iot", MAC: m}, 1<<63
 			list = append(list, r)
 		}
 		v.Records(later, list)

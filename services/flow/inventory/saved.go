@@ -81,6 +81,8 @@ func (v *Inventory) restore(o savedDevice) {
 		d.Hostnames[i] = printable(name)
 	}
 	d.Talks = d.Talks[:min(len(d.Talks), maxTalks)]
+	d.Traffic.Bytes = d.Traffic.Bytes[max(0, len(d.Traffic.Bytes)-Hours):]
+	d.Traffic.Hour = d.Traffic.Hour.UTC().Truncate(time.Hour)
 	d.Randomised = d.MAC[0]&2 != 0
 	if !d.Randomised {
 		d.Vendor = cmp.Or(v.vendor(d.MAC), d.Vendor)
