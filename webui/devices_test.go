@@ -39,7 +39,7 @@ func TestDevicesAreListedAndSearched(t *testing.T) {
 	w := b.owner()
 	lists(t, w.get("/devices"), []string{
 		`href="/devices/nas"`, "critical", `href="/devices/da:a1:19:4e:10:02">“pixel-9”`, "private address", "Signify B.V.", "2026-11-27 18:59 CET",
-		"&lt;script&gt;", "All <span", ">8<", `href="/devices?show=new"`,
+		"&lt;script&gt;", "All <span", ">8<", `<svg class="spark" viewBox="0 0 23 20"`, "in the last 24 hours, at most", `href="/devices?show=new"`,
 	}, []string{"<script", "onclick='"})
 	lists(t, w.get("/devices?show=new"), []string{"pixel-9", "hue-bridge"}, []string{"/devices/nas", "laptop-anna"})
 	lists(t, w.get("/devices?show=known"), []string{"/devices/nas", "laptop-anna"}, []string{"pixel-9"})

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -233,6 +234,7 @@ type deviceRow struct {
 	Address string
 	Last    when
 	Lease   when // when it ends
+	Line    template.HTML
 }
 
 // deviceShows are the views of the list, by their names in the address.
@@ -347,7 +349,7 @@ func onPage[T any](list []T, page, rows int) (part []T, more bool) {
 }
 
 func (v *visit) deviceRow(m *machine) deviceRow {
-	row := deviceRow{machine: m, Last: v.when(m.last())}
+	row := deviceRow{machine: m, Last: v.when(m.last()), Line: m.line()}
 	if a := m.addresses(); len(a) > 0 {
 		row.Address = a[0].String()
 	}
@@ -357,6 +359,28 @@ func (v *visit) deviceRow(m *machine) deviceRow {
 	return row
 }
 
+// hours are the bytes of the last hours, the oldest first.
+func (m *machine) hours() []uint64 {
+	if m.Seen == nil {
+		return nil
+	}
+	return m.Seen.Traffic.Last(time.Now())
+}
+
+// line draws how much the machine sent and received in the last day. It is "" if that was
+// nothing, as far as is known.
+func (m *machine) line() template.HTML {
+	var sum, top uint64
+	list := m.hours()
+	for _, n := range list {
+		sum, top = sum+n, max(top, n)
+	}
+	if sum == 0 {
+		return ""
+	}
+	return sparkline(fmt.Sprintf("%s in the last 24 hours, at most %s in one of them", bytesText(sum), bytesText(top)), list)
+}
+
 // deviceView is all about one machine.
 type deviceView struct {
 	*machine
@@ -364,6 +388,8 @@ type deviceView struct {
 	First     when
 	Last      when
 	Calls     []string
+	Line      template.HTML
+	Hours     []hourRow
 	Addresses []addressRow
 	To, From  contacts
 	NoReach   string // why it is not known whom it may reach
@@ -384,6 +410,12 @@ type deviceView struct {
 }
 
 func (d deviceView) title() string { return d.Title() }
+
+// hourRow is how much a machine sent and received in an hour.
+type hourRow struct {
+	Hour  when // when it began
+	Bytes string
+}
 
 // addressRow is an address that a machine has or had.
 type addressRow struct {
@@ -477,7 +509,13 @@ func (v *visit) showDevice(status int, view deviceView) error {
 	if m.Isolated != nil {
 		view.Since, view.Until = v.when(m.Isolated.Since), v.when(m.Isolated.Until)
 	}
-	view.Addresses = v.addressRows(m)
+	view.Line, view.Addresses = m.line(), v.addressRows(m)
+	if view.Line != "" {
+		hours, now := m.hours(), time.Now().Truncate(time.Hour)
+		for i, n := range slices.Backward(hours) {
+			view.Hours = append(view.Hours, hourRow{v.when(now.Add(time.Duration(i+1-len(hours)) * time.Hour)), bytesText(n)})
+		}
+	}
 	if view.MayApply && !m.MAC.IsZero() {
 		zones, err := v.box().Zones(v.Context())
 		if err != nil {

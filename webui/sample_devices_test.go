@@ -141,6 +141,13 @@ func sampleSeen() []inventory.Device {
 	list[4].Hostnames, list[4].First, list[4].Learning = []string{"pixel-9"}, sampleNow.Add(-2*time.Hour), true
 	list[5].Hostnames, list[5].First, list[5].Learning = []string{`<script>alert("x")</script>`, "x' onclick='1"}, sampleNow.Add(-time.Hour), true
 	list[6].Vendor, list[6].Hostnames, list[6].First = "Signify B.V.", []string{"hue-bridge"}, sampleNow.AddDate(0, 0, -2)
+	for i := range list[:5] {
+		hours := make([]uint64, inventory.Hours)
+		for h := range hours {
+			hours[h] = uint64(i+1) * 1_000_000 * uint64((h*h*(i+3)+7*h)%29)
+		}
+		list[i].Traffic = inventory.Traffic{Hour: time.Now().UTC().Truncate(time.Hour), Bytes: hours}
+	}
 	return list
 }
 
