@@ -102,6 +102,13 @@ func (id *identity) fingerprint() access.Fingerprint {
 	return access.FingerprintOf(id.cert.Leaf)
 }
 
+// until is when the certificate ends.
+func (id *identity) until() time.Time {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.cert.Leaf.NotAfter
+}
+
 // authority is the certificate of the authority, or nil while there is none.
 func (id *identity) authority() *x509.Certificate {
 	id.mu.Lock()

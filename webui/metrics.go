@@ -56,7 +56,7 @@ func (s *server) ownPage(pages [][]byte) []byte {
 		b = fmt.Appendf(b, "bulkhead_up{service=%q} %v\n", svc.Name, metrics.Truth(pages[i] != nil))
 	}
 	p := metrics.NewPage("web")
-	p.Gauge("box_info", "The box: 1 with what it is called and runs.", metrics.Of(1, "name", s.conf.Load().Name, "version", s.version))
+	p.Gauge("box_info", "The box: 1 with what it is called and runs.", metrics.Of(1, "name", s.conf.Load().Name, "version", s.image.Version))
 	p.Counter("requests_total", "Requests that take a token, by what became of them.",
 		metrics.Of(s.count.letIn.Load(), "outcome", "let in"),
 		metrics.Of(s.count.unknown.Load(), "outcome", "no token"),

@@ -191,7 +191,7 @@ type refreshing interface{ refresh() int }
 
 func (v *visit) showAs(status int, sheet string, view any) error {
 	f := frame{
-		Title: v.page.title, Box: v.s.conf.Load().Name, Version: v.s.version, Style: assetPath("style.css"), Script: assetPath("app.js"), Icon: assetPath("icon.svg"),
+		Title: v.page.title, Box: v.s.conf.Load().Name, Version: v.s.image.Version, Style: assetPath("style.css"), Script: assetPath("app.js"), Icon: assetPath("icon.svg"),
 		Done: doneTexts[v.URL.Query().Get("done")], View: view,
 	}
 	if t, ok := view.(titled); ok {

@@ -21,8 +21,8 @@ type sample struct {
 
 func (sample) Ports(context.Context) ([]api.Port, error) {
 	return []api.Port{
-		{Name: "enp1s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 1}, Driver: "igc", Carrier: true, Use: "wan"},
-		{Name: "enp2s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 2}, Driver: "igc", Carrier: true, Use: "trunk"},
+		{Name: "enp1s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 1}, Driver: "igc", Carrier: true, Speed: 1000, Use: "wan"},
+		{Name: "enp2s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 2}, Driver: "igc", Carrier: true, Speed: 2500, Use: "trunk"},
 		{Name: "enp3s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 3}, Driver: "igc"},
 	}, nil
 }
@@ -44,5 +44,6 @@ func newTrialBox(t *testing.T) (*box, *trials) {
 	updated := http.NewServeMux()
 	updated.HandleFunc("GET /v1/checks", s.checks)
 	b.updated(updated)
+	b.sampleSystem()
 	return b, s.trials
 }

@@ -26,6 +26,7 @@ import (
 	auth "bulkhead/services/auth/api"
 	"bulkhead/services/run"
 	update "bulkhead/services/update/api"
+	"bulkhead/services/update/manifest"
 )
 
 // Options are where the server finds things.
@@ -40,6 +41,7 @@ type Options struct {
 	Exportd string // socket
 	Authd   string // socket
 	Image   string // file that says what image this is; there may be none
+	Bill    string // file that says what is in it
 
 	HTTPS, HTTP uint16 // ports
 }
@@ -55,6 +57,7 @@ func NewOptions(d run.Dirs) Options {
 		Exportd: filepath.Join(d.RunDir(svcconf.Exportd.Name), svcconf.ExportSocket),
 		Authd:   filepath.Join(d.Run, auth.SocketFile),
 		Image:   "/etc/bulkhead/image.json",
+		Bill:    "/etc/gokrazy/sbom.json",
 		HTTPS:   443, HTTP: 80,
 	}
 }
@@ -76,7 +79,7 @@ type server struct {
 	pages    collector
 	nav      []page // that stand in the navigation
 	count    counters
-	version  string
+	image    manifest.Info
 
 	conf  atomic.Pointer[svcconf.Web] // never nil
 	tried atomic.Pointer[tried]       // the last change that was; nil: none was
@@ -100,7 +103,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		exportd: passOn(daemon{"exportd", ownTransport(o.Exportd), noExportd, maxBody, false}, log),
 		refused: &seldom{log: log, every: 10 * time.Second},
 		pages:   collector{run: o.Base},
-		version: versionIn(o.Image),
+		image:   imageIn(o.Image),
 		nav:     slices.DeleteFunc(allPages(), func(p page) bool { return !p.nav }),
 	}
 	s.conf.Store(new(svcconf.Web))

@@ -145,7 +145,7 @@ func newEmptyBox(t *testing.T) *box {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
-		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"),
+		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"), Bill: filepath.Join(dir, "sbom.json"),
 		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"), Flowd: filepath.Join(dir, "flows.sock"), Exportd: filepath.Join(dir, "export.sock"), Authd: filepath.Join(dir, auth.SocketFile),
 		HTTPS: freePort(t), HTTP: freePort(t),
 	}}

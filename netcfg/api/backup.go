@@ -34,7 +34,8 @@ type Port struct {
 	MAC     model.MAC `json:"mac"`
 	Driver  string    `json:"driver,omitempty"`
 	Carrier bool      `json:"carrier,omitempty"`
-	Use     string    `json:"use,omitempty"` // name that the configuration in force gives it
+	Speed   int       `json:"speed,omitempty"` // Mbit/s; 0: there is no cable, or the driver does not say
+	Use     string    `json:"use,omitempty"`   // name that the configuration in force gives it
 }
 
 // NewBackup asks for a backup.

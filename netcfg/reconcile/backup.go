@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"bulkhead/netcfg/api"
@@ -51,6 +53,9 @@ func (r *Reconciler) Ports(ctx context.Context) (list []api.Port, err error) {
 				continue
 			}
 			p := api.Port{Name: l.Name, MAC: mac, Driver: driver(l.Name), Carrier: l.Carrier}
+			if l.Carrier {
+				p.Speed = speed(l.Name)
+			}
 			for _, c := range r.target.cfg.Ports {
 				if c.MAC == mac && !r.target.setup {
 					p.Use = c.Name
@@ -70,6 +75,19 @@ func driver(link string) string {
 		return ""
 	}
 	return filepath.Base(to)
+}
+
+// speed returns how fast a port is, in Mbit/s, or 0 if its driver does not say.
+func speed(link string) int {
+	data, err := os.ReadFile(filepath.Join("/sys/class/net", link, "speed"))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0
+	}
+	return max(n, 0) // -1 is unknown
 }
 
 // Backup implements [api.Keeper]. What it gathers is in the clear in memory for a
