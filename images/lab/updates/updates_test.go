@@ -202,9 +202,10 @@ func TestPowerIsCutDuringUpdates(t *testing.T) {
 	}
 }
 
-// TestNothingAcknowledgedIsLost cuts the power while leases are taken and configurations
-// applied. Each lease that was acknowledged, and each configuration whose author was told
-// that it is in force, is there afterwards. BULKHEAD_KILLS says how many times.
+// TestNothingAcknowledgedIsLost cuts the power while leases are taken, configurations applied
+// and connections recorded. Each lease that was acknowledged, and each configuration whose
+// author was told that it is in force, is there afterwards, and so is each record that was
+// shown five seconds before or earlier, once. BULKHEAD_KILLS says how many times.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	kills := kills(t, 3)
 	all := newImages(t)
@@ -212,9 +213,12 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	b.settled("the first system", func(updates.Status) bool { return true })
 	leases := map[string]string{} // address by MAC, as acknowledged
 	number := 1
+	var flows witness
 	for n := range kills {
 		ctx, cancel := context.WithCancel(t.Context())
 		var took sync.WaitGroup
+		took.Go(func() { flows.call(ctx) })
+		took.Go(func() { flows.follow(ctx, b.client) })
 		took.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				mac := net.HardwareAddr{2, 1, 0, byte(n), byte(i >> 8), byte(i)}
@@ -236,7 +240,17 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				}
 			}
 		})
+		shown := len(flows.seen())
+		soon, end := context.WithTimeout(t.Context(), patience)
+		b.until(soon, "flows are shown", func() error {
+			if n := len(flows.seen()) - shown; n < 20 {
+				return fmt.Errorf("%d records", n)
+			}
+			return nil
+		})
+		end()
 		time.Sleep(time.Second + time.Duration(rand.Int64N(int64(8*time.Second))))
+		cut := time.Now()
 		b.cut()
 		cancel()
 		took.Wait()
@@ -262,7 +276,9 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			}
 			return err
 		})
+		b.until(ctx, "flowd answers", func() error { return flows.look(ctx, b.client) })
 		cancel()
+		flows.check(t, cut)
 		for _, l := range list {
 			if want, ok := leases[l.MAC.String()]; ok && want != l.Address.String() {
 				t.Errorf("cut %d: %s has %s, and was given %s", n+1, l.MAC, l.Address, want)
