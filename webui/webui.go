@@ -81,8 +81,9 @@ type server struct {
 	count    counters
 	image    manifest.Info
 
-	conf  atomic.Pointer[svcconf.Web] // never nil
-	tried atomic.Pointer[tried]       // the last change that was; nil: none was
+	conf   atomic.Pointer[svcconf.Web] // never nil
+	tried  atomic.Pointer[tried]       // the last change that was; nil: none was
+	parsed atomic.Pointer[parsed]      // the file that was read last
 }
 
 // Serve runs the service until ctx ends and returns ctx's error then.

@@ -251,6 +251,11 @@ func (b *box) control(method string) access.State {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(b.o.Run, webui.ControlSocket))
 		}}}
+	// It is the last that the service opens.
+	b.eventually("the control socket is there", func() bool {
+		_, err := os.Stat(filepath.Join(b.o.Run, webui.ControlSocket))
+		return err == nil
+	})
 	resp, err := client.Get("http://webuid/v1/identity")
 	if err != nil {
 		b.t.Fatal(err)

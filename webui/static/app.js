@@ -67,3 +67,12 @@ if (clocks.length > 0) {
 	};
 	tick();
 }
+
+// The editor shows the line that was asked for.
+const editor = document.querySelector("textarea[data-line]");
+if (editor) {
+	const lines = editor.value.split("\n"), n = Math.min(Number(editor.dataset.line), lines.length) - 1;
+	const from = lines.slice(0, n).join("\n").length + (n > 0 ? 1 : 0);
+	editor.setSelectionRange(from, from + lines[n].length);
+	editor.scrollTop = Math.max(0, n - 8) * (editor.scrollHeight / lines.length);
+}

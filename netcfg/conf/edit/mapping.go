@@ -190,6 +190,7 @@ func (d *doc) setValue(old *conf.Node, v value, inFlow bool) []splice {
 		colon := strings.LastIndexByte(d.text[:old.From], ':')
 		return []splice{{colon + 1, old.To, " " + v.text(inFlow)}}
 	}
+	v.listed = v.listed && old.Kind >= conf.List // a word stays one
 	return []splice{{old.From, old.To, v.text(inFlow)}}
 }
 
