@@ -207,6 +207,7 @@ type Device struct {
 	Given    bool       `json:"given,omitempty"` // the address is not in the file: the box chose it
 	Owner    string     `json:"owner,omitempty"`
 	Purpose  string     `json:"purpose,omitempty"`
+	Note     string     `json:"note,omitempty"`
 	Critical bool       `json:"critical,omitempty"`
 	Lease    *time.Time `json:"lease,omitempty"` // when the lease it holds ends
 }

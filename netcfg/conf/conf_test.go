@@ -120,7 +120,7 @@ func flat(c *model.Config) any {
 		"devices": list(len(c.Devices), func(i int) any {
 			d := *c.Devices[i]
 			return m{
-				"name": d.Name, "zone": d.Zone.Name, "mac": d.MAC, "address": d.Address, "owner": d.Owner, "purpose": d.Purpose,
+				"name": d.Name, "zone": d.Zone.Name, "mac": d.MAC, "address": d.Address, "owner": d.Owner, "purpose": d.Purpose, "note": d.Note,
 				"critical": d.Critical, "pos": d.Pos.String(),
 			}
 		}),

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/model"
@@ -314,6 +316,20 @@ const maxText = 80
 // text returns a sentence that ends up in logs, the UI and comments of the ruleset,
 // which know no escapes.
 func (d *decoder) text(n *node, path string) string {
+	plain := func(r rune) bool { return r >= ' ' && r <= '~' && r != '"' }
+	return d.prose(n, path, maxText, plain, "use ASCII letters, digits and punctuation without double quotes")
+}
+
+// maxNote is the longest note, in characters.
+const maxNote = 500
+
+// note returns what only people read, in the file and in the UI.
+func (d *decoder) note(n *node, path string) string {
+	return d.prose(n, path, maxNote, unicode.IsPrint, "use letters, digits and punctuation, on one line")
+}
+
+// prose returns text of at most limit characters that may stand in it.
+func (d *decoder) prose(n *node, path string, limit int, may func(rune) bool, hint string) string {
 	if n == nil {
 		return ""
 	}
@@ -324,13 +340,13 @@ func (d *decoder) text(n *node, path string) string {
 		d.mismatch(n, path, "text", fmt.Sprintf("put quotes around it: '%s'", cut(n.text)))
 	case n.text == "":
 		d.error(n, path, "write a few words, or remove the key", "is empty")
-	case len(n.text) > maxText:
-		d.error(n, path, "make it shorter", "is %d bytes long; the limit is %d", len(n.text), maxText)
+	case utf8.RuneCountInString(n.text) > limit:
+		d.error(n, path, "make it shorter", "is %d characters long; the limit is %d", utf8.RuneCountInString(n.text), limit)
 	default:
 		pos := 0
 		for _, r := range n.text {
-			if pos++; r < ' ' || r > '~' || r == '"' {
-				d.error(n, path, "use ASCII letters, digits and punctuation without double quotes", "character %d is %q, which cannot stand here", pos, r)
+			if pos++; !may(r) {
+				d.error(n, path, hint, "character %d is %q, which cannot stand here", pos, r)
 				return ""
 			}
 		}

@@ -96,6 +96,7 @@ func (d *decoder) devices(n *node) {
 		d.deviceAddress(f, dev, path, e.key)
 		m.Owner = d.text(f.get("owner"), path+".owner")
 		m.Purpose = d.text(f.get("purpose"), path+".purpose")
+		m.Note = d.note(f.get("note"), path+".note")
 		m.Critical = d.bool(f.get("critical"), path+".critical", false)
 		if ok {
 			ep := d.endpoints[m.Name]

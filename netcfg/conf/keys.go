@@ -45,7 +45,7 @@ var tables = map[string][]key{
 	"zones.*.dhcp": {{name: "pool"}, {name: "lease"}, {name: "ntp"}},
 	"zones.*.dns":  {{name: "block"}, {name: "force"}},
 	"devices.*": {
-		{"zone", true}, {"mac", true}, {name: "address"}, {name: "owner"}, {name: "purpose"}, {name: "critical"},
+		{"zone", true}, {"mac", true}, {name: "address"}, {name: "owner"}, {name: "purpose"}, {name: "note"}, {name: "critical"},
 	},
 	"allow[]": {
 		{"name", true}, {"from", true}, {"to", true}, {"protocols", true}, {"why", true}, {name: "owner"}, {name: "expires"},

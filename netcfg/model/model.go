@@ -227,6 +227,7 @@ type Device struct {
 	Address  netip.Addr // zero: given one out of the zone's pool at run time
 	Owner    string
 	Purpose  string
+	Note     string
 	Critical bool
 	Pos      diag.Pos
 }

@@ -225,7 +225,7 @@ func (r *Reconciler) Devices(context.Context) ([]api.Device, error) {
 	for _, d := range v.cfg.Devices {
 		dev := api.Device{
 			Name: d.Name, Zone: d.Zone.Name, MAC: d.MAC, Address: v.result.Policy.AddressOf(d),
-			Given: !d.Address.IsValid(), Owner: d.Owner, Purpose: d.Purpose, Critical: d.Critical,
+			Given: !d.Address.IsValid(), Owner: d.Owner, Purpose: d.Purpose, Note: d.Note, Critical: d.Critical,
 		}
 		i := slices.IndexFunc(leases, func(l svcconf.Lease) bool { return l.MAC == d.MAC && l.Zone == d.Zone.Name })
 		if i >= 0 {

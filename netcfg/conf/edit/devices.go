@@ -16,12 +16,13 @@ type Device struct {
 	Name, Zone, MAC string
 	Address         string // "": out of the zone's pool
 	Owner, Purpose  string
+	Note            string
 	Critical        bool
 }
 
 // DeviceOf is a device as it is written.
 func DeviceOf(d *model.Device) Device {
-	dev := Device{Name: d.Name, Zone: d.Zone.Name, MAC: d.MAC.String(), Owner: d.Owner, Purpose: d.Purpose, Critical: d.Critical}
+	dev := Device{Name: d.Name, Zone: d.Zone.Name, MAC: d.MAC.String(), Owner: d.Owner, Purpose: d.Purpose, Note: d.Note, Critical: d.Critical}
 	if d.Address.IsValid() {
 		dev.Address = d.Address.String()
 	}
@@ -31,7 +32,7 @@ func DeviceOf(d *model.Device) Device {
 func (d Device) keys() []key {
 	return []key{
 		{"zone", words(d.Zone)}, {"mac", words(d.MAC)}, {"address", words(d.Address)},
-		{"owner", words(d.Owner)}, {"purpose", words(d.Purpose)}, {"critical", truth(d.Critical, false)},
+		{"owner", words(d.Owner)}, {"purpose", words(d.Purpose)}, {"note", words(d.Note)}, {"critical", truth(d.Critical, false)},
 	}
 }
 
@@ -54,7 +55,7 @@ func join(a, b Edit) Edit {
 }
 
 // SetDeviceKey gives one key of a device a value, or takes it away if that is "": zone,
-// mac, address, owner or purpose.
+// mac, address, owner, purpose or note.
 func SetDeviceKey(name, k, v string) Edit {
 	keys := Device{}.keys()
 	i := slices.IndexFunc(keys, func(have key) bool { return have.name == k && !have.plain })

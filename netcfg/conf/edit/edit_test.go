@@ -175,8 +175,8 @@ func TestApply(t *testing.T) {
  devices:
    nas: {zone: home, mac: "52:54:00:00:01:01", address: 10.0.0.10}
    tv:  {zone: iot, mac: "52:54:00:00:01:02"} # in the hall
-+  pc:  {zone: home, mac: "52:54:00:00:01:03", owner: kim, purpose: "#1", critical: true}
-`, edit.AddDevice(edit.Device{Name: "pc", Zone: "home", MAC: "52:54:00:00:01:03", Owner: "kim", Purpose: "#1", Critical: true})},
++  pc:  {zone: home, mac: "52:54:00:00:01:03", owner: kim, purpose: "#1", note: "große \"Kiste\"", critical: true}
+`, edit.AddDevice(edit.Device{Name: "pc", Zone: "home", MAC: "52:54:00:00:01:03", Owner: "kim", Purpose: "#1", Note: `große "Kiste"`, Critical: true})},
 		{"keys of a device", zones + devices, ` zones:
    home: {port: lan, vlan: 1, subnet: 10.0.0.0/24, admin: true}
    iot: {port: lan, vlan: 2, subnet: 10.0.1.0/24}

@@ -127,7 +127,7 @@ func isAddresses(s string) bool {
 
 // maxValue is the longest value, in bytes: whatever is longer is refused anyway, but where
 // it stands could not be said.
-const maxValue = 1024
+const maxValue = 2048
 
 // check reports values that no file can hold.
 func (v value) check(key string) error {
