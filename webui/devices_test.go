@@ -64,7 +64,7 @@ func TestDeviceHasItsOwnPage(t *testing.T) {
 	b.start(conf1)
 	w := b.owner()
 	lists(t, w.get("/devices/tv"), []string{
-		"52:54:00:40:00:12", "“bravia”", "television", "kim", "192.168.40.77", "2026-11-28 06:43 CET", // itself
+		"52:54:00:40:00:12", "“bravia”", "television", "kim", "no &lt;b&gt;updates&lt;/b&gt; since", "192.168.40.77", "2026-11-28 06:43 CET", // itself
 		"streaming", `<strong>not</strong> tcp/80`, "administration", // what it may
 		"smb (tcp/445)", `<a href="/devices/nas">nas</a>`, "18 GB", "198.51.100.7", // what it did
 		"time.box.example", "New behaviour", `href="/flows?device=tv"`,
@@ -136,9 +136,9 @@ func TestNewDeviceIsAdopted(t *testing.T) {
 	w := b.owner()
 	const path = "/devices/da:a1:19:4e:10:02"
 	lists(t, w.get(path), []string{`id="adopt"`, `name="name" value="pixel-9"`, "<option selected>guest"}, nil)
-	form := url.Values{"name": {"phone-anna"}, "zone": {"guest"}, "address": {""}, "owner": {"anna"}, "purpose": {"hers: <b>calls</b>"}, "critical": {"on"}}
+	form := url.Values{"name": {"phone-anna"}, "zone": {"guest"}, "address": {""}, "owner": {"anna"}, "purpose": {"hers: <b>calls</b>"}, "note": {`„für Gäste“ "too"`}, "critical": {"on"}}
 	v := w.post(path+"/adopt", form)
-	want := []string{`  phone-anna: {zone: guest, mac: "da:a1:19:4e:10:02", owner: anna, purpose: "hers: <b>calls</b>", critical: true}`}
+	want := []string{`  phone-anna: {zone: guest, mac: "da:a1:19:4e:10:02", owner: anna, purpose: "hers: <b>calls</b>", note: "„für Gäste“ \"too\"", critical: true}`}
 	if got := added(v); v.StatusCode != http.StatusOK || !slices.Equal(got, want) {
 		t.Errorf("got %d, %q, want %q", v.StatusCode, got, want)
 	}

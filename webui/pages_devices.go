@@ -181,7 +181,7 @@ func (m *machine) Maker() string {
 func (m *machine) matches(words []string) bool {
 	text := fmt.Sprint(m.ID(), " ", m.MAC, " ", m.Maker(), " ", m.Zone(), " ", m.addresses(), " ", m.calls())
 	if m.File != nil {
-		text += fmt.Sprint(" ", m.File.Owner, " ", m.File.Purpose)
+		text += fmt.Sprint(" ", m.File.Owner, " ", m.File.Purpose, " ", m.File.Note)
 	}
 	text = strings.ToLower(text)
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
@@ -716,8 +716,8 @@ func (v *visit) notDone(err error, view deviceView) error {
 
 // entryForm is what is written of a device in the file.
 type entryForm struct {
-	Name, Zone, Address, Owner, Purpose string
-	Critical                            bool
+	Name, Zone, Address, Owner, Purpose, Note string
+	Critical                                  bool
 }
 
 // entryOf is how a machine is written, or what seems best of one that is not.
@@ -729,7 +729,7 @@ func entryOf(m *machine) *entryForm {
 		}
 		return f
 	}
-	f := &entryForm{Name: m.File.Name, Zone: m.File.Zone, Owner: m.File.Owner, Purpose: m.File.Purpose, Critical: m.File.Critical}
+	f := &entryForm{Name: m.File.Name, Zone: m.File.Zone, Owner: m.File.Owner, Purpose: m.File.Purpose, Note: m.File.Note, Critical: m.File.Critical}
 	if m.File.Address.IsValid() && !m.File.Given {
 		f.Address = m.File.Address.String()
 	}
@@ -752,7 +752,7 @@ func asName(s string) string {
 
 // edit is the form as an edit writes it.
 func (f *entryForm) edit(m *machine) edit.Device {
-	return edit.Device{Name: f.Name, Zone: f.Zone, MAC: m.MAC.String(), Address: f.Address, Owner: f.Owner, Purpose: f.Purpose, Critical: f.Critical}
+	return edit.Device{Name: f.Name, Zone: f.Zone, MAC: m.MAC.String(), Address: f.Address, Owner: f.Owner, Purpose: f.Purpose, Note: f.Note, Critical: f.Critical}
 }
 
 // entry reads the form about a machine.
@@ -763,7 +763,7 @@ func (v *visit) entryForm() (*machine, *entryForm, error) {
 	}
 	m, _, _, err := v.machine()
 	text := func(name string) string { return strings.TrimSpace(f.Get(name)) }
-	return m, &entryForm{text("name"), text("zone"), text("address"), text("owner"), text("purpose"), f.Has("critical")}, err
+	return m, &entryForm{text("name"), text("zone"), text("address"), text("owner"), text("purpose"), text("note"), f.Has("critical")}, err
 }
 
 // adopt writes a new device into the file.

@@ -75,7 +75,7 @@ var sampleNow = time.Date(2026, 11, 27, 18, 0, 0, 0, time.UTC)
 var sampleDevices = []api.Device{
 	{Name: "nas", Zone: "storage", MAC: model.MAC{0x52, 0x54, 0, 0x30, 0, 0x10}, Address: netip.MustParseAddr("192.168.30.10"), Owner: "alex", Purpose: "backups", Critical: true},
 	{Name: "nextcloud", Zone: "services", MAC: model.MAC{0x52, 0x54, 0, 0x20, 0, 0x11}, Address: netip.MustParseAddr("192.168.20.11"), Owner: "alex", Purpose: "file sharing"},
-	{Name: "tv", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Address: netip.MustParseAddr("192.168.40.12"), Given: true, Owner: "kim", Purpose: "television"},
+	{Name: "tv", Zone: "iot", MAC: model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, Address: netip.MustParseAddr("192.168.40.12"), Given: true, Owner: "kim", Purpose: "television", Note: "Its remote is in the drawer. Software of 2025, no <b>updates</b> since."},
 	{Name: "camera-door", Zone: "iot", MAC: model.MAC{0x9c, 0x8e, 0xcd, 0x01, 0x22, 0x33}, Owner: "alex", Purpose: "sees who is at the door"},
 	{Name: "laptop-anna", Zone: "admin", MAC: model.MAC{0x3c, 0x22, 0xfb, 0x10, 0x20, 0x30}, Owner: "anna"},
 }
