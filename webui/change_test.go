@@ -83,6 +83,8 @@ func TestPlanSaysWhatAChangeWouldDo(t *testing.T) {
 	if strings.Contains(v.body, "/change/try") {
 		t.Error("what cannot be used can be tried")
 	}
+	contains(t, v, v.StatusCode, `formaction="/edit"`, "Edit the text</button>")
+	contains(t, w.post("/edit", url.Values{"data": {field(t, v.body, "data")}, "why": {"films"}, "then": {"check"}}), http.StatusUnprocessableEntity, "one:\n  &lt;i&gt;broken", `value="films"`)
 	v = w.post("/change/plan", url.Values{"file": {"locks out\n"}})
 	contains(t, v, http.StatusOK, "this would lock you out: no admin zone reaches the box", "--accept-lockout")
 	if strings.Contains(v.body, "/change/try") {

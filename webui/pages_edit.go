@@ -137,7 +137,7 @@ func (v *visit) edited() error {
 		return err
 	}
 	if bytes.Contains(e.Data, []byte("\r\n")) { // which forms do not tell from others
-		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+		text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
 	view := editOf(e)
 	view.Text, view.Why = string(text), strings.TrimSpace(form.Get("why"))
