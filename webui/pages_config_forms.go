@@ -399,6 +399,7 @@ func nameForm(c *configuration, d edit.Device) *editForm {
 		{Name: "address", Label: "Address", Value: d.Address, Help: "DHCP reserves it. Empty: one out of the zone’s pool."},
 		{Name: "owner", Label: "Owner", Value: d.Owner},
 		{Name: "purpose", Label: "Purpose", Value: d.Purpose},
+		{Name: "note", Label: "Note", Value: d.Note, Help: "What else people should know."},
 		{Name: "critical", Label: "Critical: somebody is told when it is attacked", Value: critical, Kind: "checkbox"},
 	}}
 }
@@ -406,7 +407,7 @@ func nameForm(c *configuration, d edit.Device) *editForm {
 func (f *editForm) device() edit.Device {
 	return edit.Device{
 		Name: f.get("name"), Zone: f.get("zone"), MAC: f.get("mac"), Address: f.get("address"),
-		Owner: f.get("owner"), Purpose: f.get("purpose"), Critical: f.field("critical").Said(),
+		Owner: f.get("owner"), Purpose: f.get("purpose"), Note: f.get("note"), Critical: f.field("critical").Said(),
 	}
 }
 

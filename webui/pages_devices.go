@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
-	"bulkhead/netcfg/conf/edit"
-	"bulkhead/netcfg/diag"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
@@ -31,8 +29,6 @@ var devicePages = []page{
 	{"GET /devices/{device}", access.Read, "Device", false, (*visit).devicePage},
 	{"POST /devices/{device}/isolate", access.Operate, "", false, (*visit).isolate},
 	{"POST /devices/{device}/release", access.Operate, "", false, (*visit).release},
-	{"POST /devices/{device}/adopt", access.Apply, "", false, (*visit).adopt},
-	{"POST /devices/{device}/entry", access.Apply, "", false, (*visit).setEntry},
 	{"GET /events", access.Read, "Events", true, (*visit).eventsPage},
 }
 
@@ -403,8 +399,6 @@ type deviceView struct {
 	Error   string
 	Isolate isolateForm
 	Periods []period
-	Entry   *entryForm // nil: as it is
-	Zones   []string
 
 	MayOperate, MayApply bool
 }
@@ -514,18 +508,6 @@ func (v *visit) showDevice(status int, view deviceView) error {
 		hours, now := m.hours(), time.Now().Truncate(time.Hour)
 		for i, n := range slices.Backward(hours) {
 			view.Hours = append(view.Hours, hourRow{v.when(now.Add(time.Duration(i+1-len(hours)) * time.Hour)), bytesText(n)})
-		}
-	}
-	if view.MayApply && !m.MAC.IsZero() {
-		zones, err := v.box().Zones(v.Context())
-		if err != nil {
-			return err
-		}
-		for _, z := range zones {
-			view.Zones = append(view.Zones, z.Name)
-		}
-		if view.Entry == nil {
-			view.Entry = entryOf(m)
 		}
 	}
 	if err := v.tellReach(&view); err != nil {
@@ -714,115 +696,32 @@ func (v *visit) notDone(err error, view deviceView) error {
 	return err
 }
 
-// entryForm is what is written of a device in the file.
-type entryForm struct {
-	Name, Zone, Address, Owner, Purpose, Note string
-	Critical                                  bool
-}
-
-// entryOf is how a machine is written, or what seems best of one that is not.
-func entryOf(m *machine) *entryForm {
-	if m.New() {
-		f := &entryForm{Zone: m.Zone()}
-		if names := m.calls(); len(names) > 0 {
-			f.Name = asName(names[0])
-		}
-		return f
+// Entry is the form with what the file says of a machine, or for a new one with what seems
+// best. It is "" if there is none: nobody can write down who has no MAC.
+func (m *machine) Entry() string {
+	switch {
+	case m.File != nil:
+		return "/names/" + m.File.Name
+	case m.MAC.IsZero():
+		return ""
 	}
-	f := &entryForm{Name: m.File.Name, Zone: m.File.Zone, Owner: m.File.Owner, Purpose: m.File.Purpose, Note: m.File.Note, Critical: m.File.Critical}
-	if m.File.Address.IsValid() && !m.File.Given {
-		f.Address = m.File.Address.String()
+	form := url.Values{"mac": {m.MAC.String()}, "zone": {m.Zone()}}
+	if names := m.calls(); len(names) > 0 {
+		form.Set("name", asName(names[0]))
 	}
-	return f
+	return "/new/name?" + form.Encode()
 }
 
 // asName makes a name for the file of what a machine calls itself.
 func asName(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 'a' || r > 'z' {
-			if r < '0' || r > '9' {
-				return '-'
-			}
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+			return '-'
 		}
 		return r
 	}, strings.ToLower(s))
 	s = strings.TrimLeft(s, "-0123456789")
 	return strings.TrimRight(s[:min(len(s), 32)], "-")
-}
-
-// edit is the form as an edit writes it.
-func (f *entryForm) edit(m *machine) edit.Device {
-	return edit.Device{Name: f.Name, Zone: f.Zone, MAC: m.MAC.String(), Address: f.Address, Owner: f.Owner, Purpose: f.Purpose, Note: f.Note, Critical: f.Critical}
-}
-
-// entry reads the form about a machine.
-func (v *visit) entryForm() (*machine, *entryForm, error) {
-	f, err := v.form(maxForm)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, _, _, err := v.machine()
-	text := func(name string) string { return strings.TrimSpace(f.Get(name)) }
-	return m, &entryForm{text("name"), text("zone"), text("address"), text("owner"), text("purpose"), text("note"), f.Has("critical")}, err
-}
-
-// adopt writes a new device into the file.
-func (v *visit) adopt() error {
-	m, form, err := v.entryForm()
-	if err != nil {
-		return err
-	}
-	if !m.New() {
-		return v.notDone(api.Tell(api.ErrInvalid, fmt.Errorf("it is in the file already, as %s", m.File.Name)), deviceView{Entry: form})
-	}
-	return v.proposeEntry(form, "adopt "+form.Name, edit.AddDevice(form.edit(m)))
-}
-
-// setEntry changes what the file says of a device, its name included.
-func (v *visit) setEntry() error {
-	m, form, err := v.entryForm()
-	if err != nil {
-		return err
-	}
-	if m.New() {
-		return v.notDone(api.Tell(api.ErrInvalid, errors.New("it is not in the file")), deviceView{Entry: form})
-	}
-	why := "describe " + form.Name
-	if form.Name != m.File.Name {
-		why = fmt.Sprintf("rename %s to %s", m.File.Name, form.Name)
-	}
-	return v.proposeEntry(form, why, edit.SetDevice(m.File.Name, form.edit(m)))
-}
-
-// proposeEntry proposes an edit of the file, or says what is wrong with what it writes.
-func (v *visit) proposeEntry(form *entryForm, why string, e edit.Edit) error {
-	if form.Name == "" {
-		return v.notDone(api.Tell(api.ErrInvalid, errors.New("give the device a name")), deviceView{Entry: form})
-	}
-	newest, err := v.newest()
-	if err != nil {
-		return err
-	}
-	file, err := edit.Apply(newest.Data, e)
-	if err != nil {
-		return v.notDone(api.Tell(api.ErrInvalid, errors.New(editText(err))), deviceView{Entry: form})
-	}
-	return v.propose(proposal{File: file, Why: why})
-}
-
-// editText says why an edit was not made.
-func editText(err error) string {
-	refused, ok := errors.AsType[*edit.Refused](err)
-	if !ok {
-		return err.Error()
-	}
-	var list []string
-	for _, p := range refused.Problems.Sorted() {
-		if p.Severity == diag.Error {
-			list = append(list, fmt.Sprintf("%s: %s: %s", p.Key, p.Msg, p.Hint))
-		}
-	}
-	return strings.Join(list, "\n")
 }
 
 // eventRows is how many events one page lists.
