@@ -145,7 +145,14 @@ func TestFormsChangeOneEntry(t *testing.T) {
 			t.Errorf("%s, %s: %s:\n%s", tt.path, tt.field, tt.value, got)
 		}
 	}
+	noted := strings.Replace(string(s.file), "purpose: television", "purpose: television, note: in the hall", 1)
+	s.history[6].Data = []byte(noted)
 	form := sent(t, w.get("/names/tv"))
+	if got := proposed(t, w.post("/names/tv", form)); got != noted {
+		t.Errorf("a note is lost:\n%s", got)
+	}
+	s.history[6].Data = s.file
+	form = sent(t, w.get("/names/tv"))
 	form.Set("name", "screen")
 	got := proposed(t, w.post("/names/tv", form))
 	if strings.Contains(got, "[tv]") || !strings.Contains(got, "players: [screen]") || !strings.Contains(got, "    from: screen\n    to: internet") {
@@ -235,6 +242,14 @@ func TestTextIsCheckedAndPlanned(t *testing.T) {
 			t.Errorf("what was typed is gone:\n%q", got)
 		}
 	}
+	// A form whose file is refused leads here, too.
+	plan := w.post("/change/plan", url.Values{"file": {"broken\n"}, "why": {"films"}})
+	contains(t, plan, http.StatusUnprocessableEntity, `<form method="post" action="/edit">`)
+	v := w.post("/edit", url.Values{"data": {field(t, plan.body, "data")}, "base": {field(t, plan.body, "base")}, "why": {"films"}, "then": {"check"}})
+	contains(t, v, http.StatusUnprocessableEntity, ">\nbroken\n</textarea>", `value="films"`)
+	v = w.post("/edit", url.Values{"data": {field(t, plan.body, "data")}, "base": {"6"}, "then": {"plan"}})
+	contains(t, v, http.StatusConflict, "The file has changed since you began", ">\nbroken\n</textarea>")
+
 	form.Set("file", strings.Replace(form.Get("file"), "broken", "# good", 1))
 	form.Set("then", "plan")
 	if got := proposed(t, w.post("/edit", form)); !strings.HasSuffix(got, "# good\n") || strings.Contains(got, "\r") {
@@ -243,7 +258,7 @@ func TestTextIsCheckedAndPlanned(t *testing.T) {
 
 	// Somebody else was faster.
 	s.history[6].Data, s.history[6].Why = append(s.file[:len(s.file):len(s.file)], "# theirs\n"...), "their reason"
-	v := w.post("/edit", form)
+	v = w.post("/edit", form)
 	contains(t, v, http.StatusConflict, "The file has changed since you began", "their reason", "<code># theirs</code>", "# good")
 	again := sent(t, v)
 	again.Set("then", "plan")

@@ -141,7 +141,8 @@ func (v *visit) edited() error {
 	}
 	view := editOf(e)
 	view.Text, view.Why = string(text), strings.TrimSpace(form.Get("why"))
-	if was := form.Get("sum"); was != "" && was != view.Sum {
+	base := form.Get("base") // of a plan that was refused
+	if was := form.Get("sum"); was != "" && was != view.Sum || base != "" && base != strconv.Itoa(e.Number) {
 		// The form that is shown is about the file as it is now: sent again, it replaces it.
 		view.Changed = &editChange{e.Number, or(e.Author, "somebody"), e.Why, fewOf(diffLines(textdiff.Unified("theirs", "yours", string(e.Data), string(text))))}
 		return v.showAs(http.StatusConflict, "edit", view)
