@@ -87,6 +87,7 @@ var endpoints = []endpoint{
 	{"GET rules", access.Read, netcfgd, "The policy, and what was refused", nil, api.Rules{}, nil},
 	{"GET matrix", access.Read, netcfgd, "What each zone, the internet and the box may open connections to", nil, api.Matrix{}, nil},
 	{"GET matrix/{from}/{to}", access.Read, netcfgd, "The rules for connections from one party to another", nil, api.CellRules{}, []int{404}},
+	{"GET matrix/{from}/{to}/nft", access.Read, netcfgd, "What the packet filter has about connections from one party to another", nil, api.Compiled{}, []int{404}},
 	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
 	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},

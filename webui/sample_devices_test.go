@@ -195,6 +195,8 @@ func sampleFlowd() *http.ServeMux {
 			return q.Get("kind") != "" && q.Get("kind") != string(e.Kind) || q.Get("zone") != "" && q.Get("zone") != e.Side.Zone || !is(e.Side) && !is(e.Peer)
 		}))
 	})
+	mux.HandleFunc("GET /v1/flows/talks", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleTalks()) })
+	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleFlows()) })
 	mux.HandleFunc("GET /v1/flows/top", func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Get("by") == "refused" {
 			say(w, []record.Sum{{Key: "nas", Zone: "storage", Refused: 12}, {Key: "198.51.100.7", Zone: "internet", Refused: 3}})

@@ -35,6 +35,7 @@ type Backend interface {
 	Zones(context.Context) ([]Zone, error)
 	Rules(context.Context) (*Rules, error)
 	Matrix(context.Context) (*Matrix, error)
+	Compiled(ctx context.Context, from, to string) (*Compiled, error)
 	CellRules(ctx context.Context, from, to string) (*CellRules, error)
 	Devices(context.Context) ([]Device, error)
 	Leases(context.Context) ([]svcconf.Lease, error)

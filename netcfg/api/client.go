@@ -73,6 +73,11 @@ func (c *Client) Matrix(ctx context.Context) (*Matrix, error) {
 	return call[*Matrix](ctx, c, "GET", "/v1/matrix", nil)
 }
 
+// Compiled implements [Backend].
+func (c *Client) Compiled(ctx context.Context, from, to string) (*Compiled, error) {
+	return call[*Compiled](ctx, c, "GET", "/v1/matrix/"+url.PathEscape(from)+"/"+url.PathEscape(to)+"/nft", nil)
+}
+
 // CellRules implements [Backend].
 func (c *Client) CellRules(ctx context.Context, from, to string) (*CellRules, error) {
 	return call[*CellRules](ctx, c, "GET", "/v1/matrix/"+url.PathEscape(from)+"/"+url.PathEscape(to), nil)

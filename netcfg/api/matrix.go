@@ -42,6 +42,13 @@ type CellRules struct {
 	Rules []CellRule `json:"rules"` // the one that decides first is first
 }
 
+// Compiled is what the packet filter has about a cell of the [Matrix].
+type Compiled struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Text string `json:"text"` // as nft prints it; "" if there is nothing that the filter sees
+}
+
 // CellRule is what one rule says in a cell.
 type CellRule struct {
 	Name     string    `json:"name"`

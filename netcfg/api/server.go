@@ -58,6 +58,10 @@ func Handler(b Backend, g auth.Guard) http.Handler {
 		v, err := b.CellRules(r.Context(), r.PathValue("from"), r.PathValue("to"))
 		answer(w, v, err)
 	}))
+	mux.handle("GET /v1/matrix/{from}/{to}/nft", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := b.Compiled(r.Context(), r.PathValue("from"), r.PathValue("to"))
+		answer(w, v, err)
+	}))
 	mux.handle("GET /v1/devices", access.Read, get(b.Devices))
 	mux.handle("GET /v1/leases", access.Read, get(b.Leases))
 	mux.handle("GET /v1/drift", access.Read, get(b.Drift))

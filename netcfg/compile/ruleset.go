@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nft"
@@ -41,6 +42,28 @@ const (
 )
 
 func pairName(p policy.Pair) string { return p.From + "_" + p.To }
+
+// PairText returns what the ruleset has about connections from one party to another, as nft
+// prints it: the chain of the pair, and the sets and maps that are its own. It is "" for
+// parties of which there is no pair.
+func PairText(t *nft.Table, from, to string) string {
+	name := pairName(policy.Pair{From: from, To: to})
+	part := nft.Table{Name: t.Name}
+	for _, s := range t.Sets {
+		if strings.HasPrefix(s.Name, name+".") {
+			part.Sets = append(part.Sets, s)
+		}
+	}
+	for _, c := range t.Chains {
+		if c.Name == name {
+			part.Chains = append(part.Chains, c)
+		}
+	}
+	if part.Chains == nil {
+		return ""
+	}
+	return part.String()
+}
 
 // compileRuleset writes the policy as a ruleset.
 //

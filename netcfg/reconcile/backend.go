@@ -214,6 +214,18 @@ func (r *Reconciler) CellRules(_ context.Context, from, to string) (*api.CellRul
 	return rules, nil
 }
 
+// Compiled implements [api.Backend].
+func (r *Reconciler) Compiled(_ context.Context, from, to string) (*api.Compiled, error) {
+	v, err := r.looked()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := api.CellOf(v.result.Policy, from, to); !ok {
+		return nil, api.Unknown(fmt.Errorf("%q and %q are not both zones, internet or box", from, to))
+	}
+	return &api.Compiled{From: from, To: to, Text: compile.PairText(v.result.State.Ruleset.Table, from, to)}, nil
+}
+
 // Devices implements [api.Backend].
 func (r *Reconciler) Devices(context.Context) ([]api.Device, error) {
 	v, err := r.looked()
