@@ -22,11 +22,15 @@ var anything = []model.Service{{Any: true}}
 // not allowed is left out, but for exceptions from what is.
 func ContactsOf(p *policy.Policy, of []model.Endpoint) *Contacts {
 	c := &Contacts{To: []Verdict{}, From: []Verdict{}}
-	for _, party := range parties(p.Config) {
-		for _, e := range of {
-			here := []model.Endpoint{e}
-			c.To = append(c.To, allowed(Explain(p, here, party, anything))...)
-			c.From = append(c.From, allowed(Explain(p, party, here, anything))...)
+	for _, e := range of {
+		here := []model.Endpoint{e}
+		out, in := p, p
+		if hosts := p.Hosts(e); len(hosts) == 1 { // there may be thousands of rules of others
+			out, in = p.From(hosts[0].Party, hosts[0].Addr), p.To(hosts[0].Party, hosts[0].Addr)
+		}
+		for _, party := range parties(p.Config) {
+			c.To = append(c.To, allowed(Explain(out, here, party, anything))...)
+			c.From = append(c.From, allowed(Explain(in, party, here, anything))...)
 		}
 	}
 	return c

@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/conf"
+	"bulkhead/netcfg/model"
 )
 
 func TestContactsAreWhatIsAllowed(t *testing.T) {
@@ -42,6 +45,53 @@ func TestContactsAreWhatIsAllowed(t *testing.T) {
 	if to, _ := of("camera"); has(to, "camera → internet") {
 		t.Errorf("the camera may reach\n%s", strings.Join(to, "\n"))
 	}
+}
+
+// TestContactsAgreeWithWhy asks about each device and zone as why does, with all rules.
+func TestContactsAgreeWithWhy(t *testing.T) {
+	p := office(t)
+	names := []string{"box", "internet", "10.20.20.40", "10.20.20.32/28", "runners"}
+	for _, d := range p.Config.Devices {
+		names = append(names, d.Name)
+	}
+	for _, z := range p.Config.Zones {
+		names = append(names, z.Name)
+	}
+	for _, name := range names {
+		of, err := conf.Endpoints(p.Config, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := api.ContactsOf(p, of)
+		var to, from []api.Verdict
+		for _, e := range of {
+			for _, party := range append(names[len(names)-len(p.Config.Zones):], "internet", "box") {
+				other, err := conf.Endpoints(p.Config, party)
+				if err != nil {
+					t.Fatal(err)
+				}
+				anything := []model.Service{{Any: true}}
+				to = append(to, allowed(api.Explain(p, []model.Endpoint{e}, other, anything))...)
+				from = append(from, allowed(api.Explain(p, other, []model.Endpoint{e}, anything))...)
+			}
+		}
+		if diff := cmp.Diff(to, allowed(c.To)); diff != "" {
+			t.Errorf("%s: what it may reach differs (-why +contacts):\n%s", name, diff)
+		}
+		if diff := cmp.Diff(from, allowed(c.From)); diff != "" {
+			t.Errorf("%s: who may reach it differs (-why +contacts):\n%s", name, diff)
+		}
+	}
+}
+
+// allowed are the verdicts that allow something.
+func allowed(list []api.Verdict) (some []api.Verdict) {
+	for _, v := range list {
+		if v.Allow {
+			some = append(some, v)
+		}
+	}
+	return some
 }
 
 func (b backend) Contacts(_ context.Context, of string) (*api.Contacts, error) {

@@ -157,6 +157,22 @@ func (p *Policy) From(party string, src netip.Addr) *Policy {
 	return &q
 }
 
+// To returns the policy less all that does not speak of one destination. It decides on
+// flows to there as p does, sooner.
+func (p *Policy) To(party string, dst netip.Addr) *Policy {
+	q := *p
+	q.pairs = map[Pair][]Entry{}
+	for pair, entries := range p.pairs {
+		switch pair.To {
+		case model.Box: // which answers what is meant for others, and has more than one address
+			q.pairs[pair] = entries
+		case party:
+			q.pairs[pair] = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.To.contains(dst) })
+		}
+	}
+	return &q
+}
+
 // source says what is wrong with where f says it comes from, or "".
 func (p *Policy) source(f Flow) Reason {
 	if f.From == model.Box {
