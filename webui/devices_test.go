@@ -3,7 +3,10 @@
 package webui_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"html"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,6 +14,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/model"
+	auth "bulkhead/services/auth/api"
 )
 
 // lists checks what is in the content of a page, and what is not.
@@ -166,4 +173,41 @@ func TestDeviceIsRenamedWhereverItIsNamed(t *testing.T) {
 		}
 	}
 	lists(t, w.as("kim", "operator").get("/devices/tv"), []string{"television"}, []string{"Rename or describe it"})
+}
+
+// TestManyDevicesComeInPieces has a network with more devices than one page lists.
+func TestManyDevicesComeInPieces(t *testing.T) {
+	const many = 250
+	b := newEmptyBox(t)
+	b.netcfgd(api.NewServer(sample{newTrials(b), newQuarantine()}, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
+	flowd := http.NewServeMux()
+	flowd.HandleFunc("GET /v1/devices/seen", func(w http.ResponseWriter, _ *http.Request) {
+		list := sampleSeen()
+		for i := range many - len(list) {
+			d := list[i%5]
+			d.MAC, d.Hostnames, d.Vendor = model.MAC{0, 0x16, 0x3e, 1, byte(i >> 8), byte(i)}, []string{fmt.Sprintf("living-room-speaker-%d", i)}, "A Maker With A Long Name, Incorporated"
+			list = append(list, d)
+		}
+		_ = json.NewEncoder(w).Encode(list)
+	})
+	b.answerAt(b.o.Flowd, flowd)
+	b.start(conf1)
+	w := b.owner()
+	found := 0
+	for path := "/devices"; path != ""; {
+		v := w.get(path)
+		if len(v.body) > 100<<10 {
+			t.Errorf("%s has %d bytes", path, len(v.body))
+		}
+		found += strings.Count(v.body, `<tr><th scope="row"><a href="/devices/`)
+		_, rest, _ := strings.Cut(v.body, `<p><a href="/devices?page=`)
+		page, _, more := strings.Cut(rest, `">More devices`)
+		path = ""
+		if more {
+			path = "/devices?page=" + page
+		}
+	}
+	if found != many+1 { // the laptop was never seen
+		t.Errorf("%d devices are listed, want %d", found, many+1)
+	}
 }
