@@ -135,6 +135,8 @@ var endpoints = []endpoint{
 	{"POST update/commit", access.Update, updated, "Restart into the update", update.None{}, update.None{}, []int{409, 507}},
 	{"DELETE update", access.Update, updated, "Forget the update", nil, update.None{}, []int{409}},
 	{"POST update/gokrazy-password", access.Update, updated, "Set the password of gokrazy's update protocol", update.Password{}, update.None{}, nil},
+	{"POST restart", access.Admin, updated, "Restart the box", update.None{}, update.None{}, []int{409}},
+	{"POST power-off", access.Admin, updated, "Switch the box off", update.None{}, update.None{}, []int{409}},
 	{"GET keys", access.Admin, updated, "The keys that may sign images", nil, update.Keys{}, nil},
 	{"POST keys", access.Admin, updated, "Trust another key", update.AddKey{}, update.None{}, []int{403, 409}},
 	{"DELETE keys/{id}", access.Admin, updated, "Trust a key no more", update.RemoveKey{}, update.None{}, []int{403, 404, 409}},

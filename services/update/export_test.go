@@ -22,6 +22,7 @@ type Machine struct {
 	BootID string
 	Disk   disk.GUID
 	Reboot func()
+	Off    func()
 	Reset  func() error
 }
 
@@ -33,6 +34,7 @@ func New(log *slog.Logger, m Machine, look looker, dirs run.Dirs) Updater {
 	u := newUpdater(log, machine{
 		slot: m.Slot, esp: m.ESP, roots: m.Roots, info: m.Info, arch: "amd64", kernel: "6.12.1", bootID: m.BootID, disk: m.Disk, reset: m.Reset,
 		reboot: func(context.Context, *slog.Logger) error { m.Reboot(); return nil },
+		off:    func(context.Context, *slog.Logger) error { m.Off(); return nil },
 	}, look, dirs)
 	u.lookAgain, u.parting = 10*time.Millisecond, 10*time.Millisecond
 	return Updater{u}

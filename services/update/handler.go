@@ -41,6 +41,8 @@ func (u *updater) handler() http.Handler {
 	handle("PUT /v1/update/kernel", access.Update, u.upload(kernelPart))
 	handle("PUT /v1/update/root", access.Update, u.upload(rootPart))
 	handle("POST /v1/update/commit", access.Update, post(func(r *http.Request, _ api.None) error { return u.thenRestart(u.commit(r.Context())) }))
+	handle("POST /v1/restart", access.Admin, post(func(*http.Request, api.None) error { return u.leaveWhole(leave{"restart", u.box.reboot}) }))
+	handle("POST /v1/power-off", access.Admin, post(func(*http.Request, api.None) error { return u.leaveWhole(leave{"switch off", u.box.off}) }))
 	handle("GET /v1/keys", access.Admin, get(u.keys))
 	handle("POST /v1/keys", access.Admin, post(func(_ *http.Request, in api.AddKey) error { return u.addKey(in) }))
 	handle("DELETE /v1/keys/{id}", access.Admin, post(func(r *http.Request, in api.RemoveKey) error { return u.removeKey(r.PathValue("id"), in) }))
@@ -79,6 +81,8 @@ var deeds = map[string]string{
 	"POST /v1/update":                  "update begun",
 	"DELETE /v1/update":                "update given up",
 	"POST /v1/update/commit":           "update written, restart",
+	"POST /v1/restart":                 "restart",
+	"POST /v1/power-off":               "power off",
 	"POST /v1/keys":                    "signing key added",
 	"DELETE /v1/keys/{id}":             "signing key removed",
 	"POST /v1/gokrazy-password":        "password of the gokrazy protocol set",

@@ -61,7 +61,8 @@ type box struct {
 
 	slot   boot.Slot // that runs
 	reboot chan struct{}
-	off    func() // ends what runs
+	ended  chan struct{} // the box has switched itself off
+	off    func()        // ends what runs
 	client *api.Client
 	http   *http.Client // to the same socket
 	log    bytes.Buffer
@@ -152,15 +153,15 @@ func (b *box) bootUp() string {
 // updated returns the service as it is in the system that runs.
 func (b *box) updated(version string) update.Updater {
 	b.t.Helper()
-	b.reboot = make(chan struct{})
-	reboot := b.reboot
+	b.reboot, b.ended = make(chan struct{}), make(chan struct{})
+	reboot, ended := b.reboot, b.ended
 	id, err := disk.ParseGUID("60c24cc1-f3f9-427a-8199-2e18c40c0001")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return update.New(slog.New(slog.NewTextHandler(&b.log, nil)), update.Machine{
 		Slot: b.slot, ESP: b.esp, Roots: b.roots, Info: manifest.Info{Version: version, Built: builtAt(version), Arch: "amd64"},
-		BootID: fmt.Sprint("boot ", b.boots), Disk: id, Reboot: func() { close(reboot) },
+		BootID: fmt.Sprint("boot ", b.boots), Disk: id, Reboot: func() { close(reboot) }, Off: func() { close(ended) },
 		Reset: func() error { return os.RemoveAll(b.dirs.State) },
 	}, &b.look, b.dirs)
 }

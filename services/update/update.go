@@ -53,6 +53,7 @@ type machine struct {
 	disk   disk.GUID // of the boot partition, by which a kernel finds its root
 
 	reboot func(context.Context, *slog.Logger) error
+	off    func(context.Context, *slog.Logger) error
 	reset  func() error // makes the next start begin with an empty /perm
 }
 
@@ -74,7 +75,7 @@ type updater struct {
 	trialTime time.Duration
 	lookAgain time.Duration
 	parting   time.Duration // from the answer that announces a restart to the restart
-	restart   chan struct{} // has a word once the machine is to restart
+	leave     chan leave    // has how the machine is to go down, once it is
 
 	mu       sync.Mutex
 	staging  *staging // nil: none
@@ -139,7 +140,7 @@ func thisMachine() (machine, error) {
 	box := machine{
 		slot: boot.SlotOf(d), esp: d.Partition(disk.ESP),
 		roots:  map[boot.Slot]string{boot.A: d.Partition(disk.RootA), boot.B: d.Partition(disk.RootB)},
-		reboot: reboot.Now, reset: perm.Reset,
+		reboot: reboot.Now, off: reboot.Off, reset: perm.Reset,
 	}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
@@ -173,7 +174,7 @@ func newUpdater(log *slog.Logger, box machine, look looker, dirs run.Dirs) *upda
 	if store.broken != nil {
 		log.Error("updates are refused", "err", store.broken)
 	}
-	return &updater{log: log, box: box, look: look, dirs: dirs, store: store, trialTime: TrialTime, lookAgain: lookAgain, parting: time.Second, restart: make(chan struct{}, 1)}
+	return &updater{log: log, box: box, look: look, dirs: dirs, store: store, trialTime: TrialTime, lookAgain: lookAgain, parting: time.Second, leave: make(chan leave, 1)}
 }
 
 // esp opens the boot partition for as long as f runs.
@@ -187,28 +188,51 @@ func (u *updater) run(ctx context.Context, rest func(context.Context) error) err
 	if err := rest(ctx); err != nil {
 		return err
 	}
+	var l leave
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-u.restart:
+	case l = <-u.leave:
 	}
 	select { // the answer to who asked goes first
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(u.parting):
 	}
-	u.log.Info("restart the machine")
-	if err := u.box.reboot(ctx, u.log); err != nil {
-		return fmt.Errorf("restart the machine: %w", err)
+	u.log.Info(l.what + " the machine")
+	if err := l.do(ctx, u.log); err != nil {
+		return fmt.Errorf("%s the machine: %w", l.what, err)
 	}
 	<-ctx.Done() // init stops us
 	return ctx.Err()
 }
 
+// leave is a way for the machine to go down.
+type leave struct {
+	what string
+	do   func(context.Context, *slog.Logger) error
+}
+
 // restartSoon has the machine restart once what is being answered is answered.
-func (u *updater) restartSoon() {
+func (u *updater) restartSoon() { u.leaveSoon(leave{"restart", u.box.reboot}) }
+
+func (u *updater) leaveSoon(l leave) {
 	select {
-	case u.restart <- struct{}{}:
+	case u.leave <- l:
 	default: // it will already
 	}
+}
+
+// leaveWhole has the machine go down, unless that would undo or break an update.
+func (u *updater) leaveWhole(l leave) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.trial:
+		return refuse(http.StatusConflict, "version %s is on trial here, and would be undone: wait until it is kept", u.box.info.Version)
+	case u.staging != nil && u.staging.busy:
+		return refuse(http.StatusConflict, "an update to %s by %s is under way: wait until it is done", u.staging.manifest.Version, orSomebody(u.staging.author))
+	}
+	u.leaveSoon(l)
+	return nil
 }

@@ -496,3 +496,30 @@ func TestWhatBecameOfAnUpdate(t *testing.T) {
 		})
 	}
 }
+
+func TestBoxGoesDownWhenAsked(t *testing.T) {
+	b := newBox(t)
+	if err := b.client.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.restart(); got != "1" {
+		t.Errorf("version %s runs", got)
+	}
+	// While an update is on trial it would be undone.
+	b.look.set("silent")
+	b.trust(key(t, 1))
+	if got := b.update("2"); got != "2" {
+		t.Fatal("no update")
+	}
+	for _, leave := range []func(context.Context) error{b.client.Restart, b.client.PowerOff} {
+		if err := leave(t.Context()); err == nil || !strings.Contains(err.Error(), "version 2 is on trial") {
+			t.Errorf("on trial: got %v", err)
+		}
+	}
+	b.look.set("")
+	b.status(func(s api.Status) bool { return !s.Trial })
+	if err := b.client.PowerOff(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-b.ended
+}

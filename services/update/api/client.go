@@ -78,6 +78,16 @@ func (c *Client) Forget(ctx context.Context) error {
 	return c.Call(ctx, "DELETE", "/v1/update", nil, nil)
 }
 
+// Restart has the box restart.
+func (c *Client) Restart(ctx context.Context) error {
+	return c.Call(ctx, "POST", "/v1/restart", None{}, nil)
+}
+
+// PowerOff has the box switch itself off.
+func (c *Client) PowerOff(ctx context.Context) error {
+	return c.Call(ctx, "POST", "/v1/power-off", None{}, nil)
+}
+
 // Keys asks which keys the box trusts.
 func (c *Client) Keys(ctx context.Context) (Keys, error) { return get[Keys](ctx, c, "/v1/keys") }
 
@@ -162,6 +172,14 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Refused is why updated, asked on its socket, did not do something.
+type Refused struct {
+	Status int // of HTTP
+	Why    string
+}
+
+func (r *Refused) Error() string { return r.Why }
+
 func (l local) do(req *http.Request, out any) error {
 	if l.secret != "" {
 		req.Header.Set("Authorization", "Bearer "+l.secret)
@@ -182,7 +200,7 @@ func (l local) do(req *http.Request, out any) error {
 		if err := json.NewDecoder(r).Decode(&f); err != nil || f.Error == "" {
 			return fmt.Errorf("updated answered with HTTP status %d", resp.StatusCode)
 		}
-		return errors.New(f.Error)
+		return &Refused{resp.StatusCode, f.Error}
 	}
 	if out == nil {
 		return nil

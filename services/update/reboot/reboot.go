@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package reboot restarts the machine through its firmware, so that the boot loader
-// counts the try: never by kexec, which goes around it.
+// counts the try: never by kexec, which goes around it. It switches it off as well.
 package reboot
 
 import (
@@ -29,27 +29,36 @@ const (
 // It returns only with an error, or when ctx ends first: the caller is among the
 // services that are stopped.
 func Now(ctx context.Context, log *slog.Logger) error {
+	return leave(ctx, log, "/reboot?kexec=off&", unix.LINUX_REBOOT_CMD_RESTART)
+}
+
+// Off is [Now], and switches the machine off instead.
+func Off(ctx context.Context, log *slog.Logger) error {
+	return leave(ctx, log, "/poweroff?", unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+func leave(ctx context.Context, log *slog.Logger, order string, hard int) error {
 	polite, cancel := context.WithTimeout(ctx, politeTime)
 	defer cancel()
-	if err := ask(polite); err != nil {
-		log.Warn("gokrazy's init does not reboot", "err", err)
+	if err := ask(polite, order); err != nil {
+		log.Warn("gokrazy's init does not obey", "err", err)
 	} else {
-		<-polite.Done() // it answers a second before it reboots
+		<-polite.Done() // it answers a second before it does
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	Hard()
+	down(hard)
 	return nil
 }
 
 // ask posts the order to gokrazy's init.
-func ask(ctx context.Context) error {
+func ask(ctx context.Context, order string) error {
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", gokrazySocket)
 	}}
 	defer t.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gokrazy/reboot?kexec=off&wait_per_signal="+perSignal, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gokrazy"+order+"wait_per_signal="+perSignal, nil)
 	if err != nil {
 		return err
 	}
@@ -62,7 +71,9 @@ func ask(ctx context.Context) error {
 
 // Hard reboots at once, after a bounded time for the kernel to write what it holds: a
 // disk that hangs must not keep a bad system up.
-func Hard() {
+func Hard() { down(unix.LINUX_REBOOT_CMD_RESTART) }
+
+func down(cmd int) {
 	done := make(chan struct{})
 	go func() {
 		unix.Sync()
@@ -72,5 +83,5 @@ func Hard() {
 	case <-done:
 	case <-time.After(syncTime):
 	}
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) // returns only if we may not
+	_ = unix.Reboot(cmd) // returns only if we may not
 }
