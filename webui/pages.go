@@ -88,8 +88,9 @@ type frame struct {
 	Style   string // address of the style sheet
 	Script  string
 	Icon    string
-	Refresh int // seconds after which a browser without scripts asks again; 0: never
-	View    any // of the page
+	Reload  bool // scripts do so as well
+	Refresh int  // seconds after which a browser without scripts asks again; 0: never
+	View    any  // of the page
 }
 
 type navItem struct {
@@ -177,6 +178,7 @@ var doneTexts = map[string]string{
 	"logout":     "You are logged out.",
 	"isolate":    "The device is isolated: it reaches nobody, and nobody reaches it.",
 	"release":    "The device is released: it may do again what the rules allow.",
+	"forgotten":  "The update is given up. The system that runs is as it was.",
 	"kept":       "The change is kept.",
 }
 
@@ -189,6 +191,9 @@ type titled interface{ title() string }
 // refreshing is a view that is old after some seconds.
 type refreshing interface{ refresh() int }
 
+// reloading is a refreshing view of which scripts keep no part up to date.
+type reloading interface{ reload() bool }
+
 func (v *visit) showAs(status int, sheet string, view any) error {
 	f := frame{
 		Title: v.page.title, Box: v.s.conf.Load().Name, Version: v.s.image.Version, Style: assetPath("style.css"), Script: assetPath("app.js"), Icon: assetPath("icon.svg"),
@@ -199,6 +204,9 @@ func (v *visit) showAs(status int, sheet string, view any) error {
 	}
 	if t, ok := view.(refreshing); ok {
 		f.Refresh = t.refresh()
+	}
+	if t, ok := view.(reloading); ok {
+		f.Reload = t.reload()
 	}
 	if v.caller.Name != "" {
 		f.User, f.Role, f.Nav = v.caller.Name, v.caller.Role, v.navigation()

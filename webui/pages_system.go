@@ -21,6 +21,13 @@ var systemPages = []page{
 	{"GET /system", access.Read, "System", true, (*visit).systemPage},
 	{"GET /system/contents", access.Read, "What is in the image", false, (*visit).contentsPage},
 	{"GET /system/contents.json", access.Read, "", false, (*visit).contentsFile},
+	{"GET /system/update", access.Update, "Updates", false, (*visit).updatePage},
+	{"POST /system/update", access.Update, "Updates", false, (*visit).takeImage},
+	{"POST /system/update/start", access.Update, "", false, (*visit).startUpdate},
+	{"POST /system/update/forget", access.Update, "", false, (*visit).forgetUpdate},
+	{"GET /system/power", access.Admin, "Restart or switch off", false, (*visit).powerPage},
+	{"POST /system/restart", access.Admin, "", false, (*visit).restart},
+	{"POST /system/power-off", access.Admin, "", false, (*visit).powerOff},
 	{"GET /system/secrets", access.Admin, "Secrets", false, (*visit).secretsPage},
 	{"GET /system/backup", access.Admin, "Backup", false, (*visit).backupPage},
 	{"POST /system/backup", access.Admin, "Backup", false, (*visit).makeBackup},
@@ -33,8 +40,10 @@ var systemTabs = []struct {
 }{
 	{"/system", "This box", access.Read},
 	{"/system/contents", "Contents", access.Read},
+	{"/system/update", "Updates", access.Update},
 	{"/system/secrets", "Secrets", access.Admin},
 	{"/system/backup", "Backup", access.Admin},
+	{"/system/power", "Power", access.Admin},
 }
 
 // tabs are those that the visitor may see.

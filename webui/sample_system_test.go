@@ -4,11 +4,18 @@ package webui_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"bulkhead/netcfg/api"
+	updates "bulkhead/services/update/api"
+	"bulkhead/services/update/manifest"
 )
 
 // sampleImage and sampleBill are what the sample's image says of itself.
@@ -59,4 +66,88 @@ func (sample) Backup(_ context.Context, in api.NewBackup) (*api.Backup, error) {
 		}
 	}
 	return b, nil
+}
+
+// machine is a made-up updated, which keeps what it is sent in memory.
+type machine struct {
+	mu     sync.Mutex
+	status updates.Status
+	parts  map[string][]byte
+	left   []string // how it was told to go down
+}
+
+func newMachine() *machine {
+	built := time.Date(2026, 11, 20, 8, 12, 0, 0, time.UTC)
+	return &machine{parts: map[string][]byte{}, status: updates.Status{
+		Arch: "amd64", Slot: "a", Version: "2026.11.20-3f9c2ab", Built: built, Kernel: "6.12.57",
+		Other: updates.Other{Version: "2026.10.02-91c05de", State: "good"},
+		Last:  &updates.Outcome{Outcome: updates.Undone, Why: "DNS in zone iot does not answer <i>", Version: "2026.11.24-77aa01b", Author: "alex", Time: built.AddDate(0, 0, 4)},
+	}}
+}
+
+// told is how the machine was told to go down.
+func (m *machine) told() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.left)
+}
+
+func (m *machine) staging() *updates.Staging {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status.Staging
+}
+
+// serve answers as updated does.
+func (m *machine) serve(mux *http.ServeMux) {
+	handle := func(pattern string, f func(r *http.Request) (any, int, string)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			v, status, why := f(r)
+			if why != "" {
+				v = map[string]string{"error": why}
+			}
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(v)
+		})
+	}
+	handle("GET /v1/update", func(*http.Request) (any, int, string) { return m.status, 200, "" })
+	handle("POST /v1/update", func(r *http.Request) (any, int, string) {
+		var in updates.Begin
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			return nil, 400, err.Error()
+		}
+		image, err := manifest.Parse(in.Manifest)
+		if err != nil {
+			return nil, 400, err.Error()
+		}
+		if image.Version == "1" && !in.AllowDowngrade {
+			return nil, 409, "the image is older than one that ran here"
+		}
+		m.status.Staging = &updates.Staging{Version: image.Version, Author: "alex"}
+		return updates.None{}, 200, ""
+	})
+	handle("PUT /v1/update/{part}", func(r *http.Request) (any, int, string) {
+		data, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, 400, err.Error()
+		}
+		m.parts[r.PathValue("part")] = data
+		m.status.Staging.Ready = m.parts["root"] != nil
+		return updates.None{}, 200, ""
+	})
+	handle("DELETE /v1/update", func(*http.Request) (any, int, string) {
+		m.status.Staging = nil
+		return updates.None{}, 200, ""
+	})
+	for _, way := range []string{"update/commit", "restart", "power-off"} {
+		handle("POST /v1/"+way, func(*http.Request) (any, int, string) {
+			if m.status.Trial {
+				return nil, 409, "a version is on trial here"
+			}
+			m.left = append(m.left, way)
+			return updates.None{}, 200, ""
+		})
+	}
 }

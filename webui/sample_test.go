@@ -43,6 +43,7 @@ func newTrialBox(t *testing.T) (*box, *trials) {
 	b.netcfgd(api.NewServer(s, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
 	updated := http.NewServeMux()
 	updated.HandleFunc("GET /v1/checks", s.checks)
+	newMachine().serve(updated)
 	b.updated(updated)
 	b.sampleSystem()
 	return b, s.trials

@@ -79,6 +79,7 @@ type server struct {
 	pages    collector
 	nav      []page // that stand in the navigation
 	count    counters
+	upload   upload
 	image    manifest.Info
 
 	conf   atomic.Pointer[svcconf.Web] // never nil

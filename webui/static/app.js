@@ -76,3 +76,14 @@ if (editor) {
 	editor.setSelectionRange(from, from + lines[n].length);
 	editor.scrollTop = Math.max(0, n - 8) * (editor.scrollHeight / lines.length);
 }
+
+// Pages that are old after some seconds are asked for again, once the box answers.
+const later = (path, seconds) => setTimeout(async () => {
+	const there = await fetch("/api/v1/health", { cache: "no-store" }).then((r) => r.ok, () => false);
+	if (there) location.assign(path);
+	else later(path, seconds);
+}, seconds * 1000);
+const reload = document.body.dataset.reload;
+if (Number(reload) > 0) later(location.pathname, reload);
+const back = document.querySelector("[data-back]");
+if (back) later(back.dataset.back, 10);

@@ -57,7 +57,7 @@ func Open(path string) (*Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := open(f)
+	a, err := Read(f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -66,7 +66,9 @@ func Open(path string) (*Archive, error) {
 	return a, nil
 }
 
-func open(f *os.File) (*Archive, error) {
+// Read returns the archive in an open file, which it closes with itself. It cannot be
+// signed.
+func Read(f *os.File) (*Archive, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
