@@ -328,6 +328,8 @@ func TestRefusals(t *testing.T) {
 		{"a name that a zone has", edit.RenameDevice("tv", "home"), `"home" is already a zone`, "devices.home"},
 		{"a name that is none", edit.RenameDevice("tv", "a: b"), `"a: b" is not a name`, "devices.a: b"},
 		{"a secret", edit.SetDeviceKey("tv", "owner", "ghp_0123456789012345678901234567890123456789"), "looks like a GitHub token", ""},
+		{"a text that is not what was meant", edit.Astray("why: x", "why: y"), "edit its text", ""},
+		{"a text that is none", edit.Astray("why: x", "why: {"), "edit its text", ""},
 		{"a pool in another zone", edit.SetDHCP("iot", edit.DHCP{Pool: "10.0.0.5-10.0.0.6"}), "is not within the subnet", "zones.iot.dhcp.pool"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

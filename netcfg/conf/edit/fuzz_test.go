@@ -121,7 +121,7 @@ func (w *walker) edit(t *testing.T) (e edit.Edit, means func(map[string]any), wh
 	if l == edit.Block {
 		rules = cfg.Block
 	}
-	switch kind := w.IntN(10); {
+	switch kind := w.IntN(14); {
 	case kind == 0 || len(rules) == 0:
 		return edit.AddRule(l, rule), func(m map[string]any) { m[string(l)] = append(listOf(m[string(l)]), ruleSays(rule)) }, "add a rule"
 	case kind <= 3:
@@ -182,6 +182,49 @@ func (w *walker) edit(t *testing.T) (e edit.Edit, means func(map[string]any), wh
 				delete(m, "devices")
 			}
 		}, "remove device " + name
+	case kind == 9:
+		z := pick(w.Rand, cfg.Zones...).Name
+		s := pick(w.Rand, edit.DNS{}, edit.DNS{Off: true}, edit.DNS{Block: []string{"a.example"}}, edit.DNS{Block: []string{"b.example", "a.example", "c.example"}, Force: true})
+		return edit.SetDNS(z, s), func(m map[string]any) {
+			zone := m["zones"].(map[string]any)[z].(map[string]any)
+			old, _ := zone["dns"].(map[string]any)
+			delete(zone, "dns")
+			switch says := map[string]any{}; {
+			case s.Off:
+				zone["dns"] = []any{false}
+			case len(s.Block) > 0:
+				says["block"] = anys(s.Block)
+				if s.Force || old["force"] != nil { // what was written may be false now
+					says["force"] = []any{s.Force}
+				}
+				zone["dns"] = says
+			}
+		}, fmt.Sprintf("DNS of %s is %+v", z, s)
+	case kind == 10 && len(cfg.Forwards) > 0 && w.IntN(3) == 0:
+		name := pick(w.Rand, cfg.Forwards...).Name
+		return edit.RemoveForward(name), func(m map[string]any) {
+			m["forwards"] = slices.DeleteFunc(listOf(m["forwards"]), func(r any) bool { return r.(map[string]any)["name"].([]any)[0] == name })
+			if len(listOf(m["forwards"])) == 0 {
+				delete(m, "forwards")
+			}
+		}, "remove forward " + name
+	case kind <= 11:
+		f := edit.Forward{
+			Name: fmt.Sprintf("f%d", w.IntN(1000)), Protocols: w.some([]string{"tcp/1", "udp/1", "tcp/2-9", "https"}), To: pick(w.Rand, devices...),
+			Owner: w.text(), Why: w.text(), Expires: "2028-02-29",
+		}
+		says := map[string]any{"name": []any{f.Name}, "protocols": anys(f.Protocols), "to": []any{f.To}, "owner": []any{f.Owner}, "why": []any{f.Why}, "expires": []any{f.Expires}}
+		if len(cfg.Forwards) == 0 || w.IntN(2) == 0 {
+			return edit.AddForward(f), func(m map[string]any) { m["forwards"] = append(listOf(m["forwards"]), says) }, fmt.Sprintf("add forward %+v", f)
+		}
+		name := pick(w.Rand, cfg.Forwards...).Name
+		return edit.SetForward(name, f), func(m map[string]any) {
+			for i, r := range listOf(m["forwards"]) {
+				if r.(map[string]any)["name"].([]any)[0] == name {
+					listOf(m["forwards"])[i] = says
+				}
+			}
+		}, fmt.Sprintf("set forward %s to %+v", name, f)
 	default:
 		z := pick(w.Rand, cfg.Zones...).Name
 		h := pick(w.Rand, edit.DHCP{}, edit.DHCP{Off: true}, edit.DHCP{Lease: "7h"}, edit.DHCP{NTP: []string{"10.99.0.1", "10.99.0.2"}, Lease: "30m"})

@@ -147,17 +147,13 @@ func inlineKeys(keys []key) string {
 }
 
 // addSection writes a section that the file lacks behind the last of those that come
-// before it in the examples.
+// before it in the examples, as ports and zones do, which no file lacks.
 func (d *doc) addSection(section string, lines []string) []splice {
-	at := -1
+	at := 0
 	for _, e := range d.root.Keys {
 		if slices.Index(sections, e.Key.Text) < slices.Index(sections, section) {
-			at = max(e.Key.To, e.Value.To)
+			at = max(at, e.Key.To, e.Value.To)
 		}
-	}
-	if at < 0 {
-		first := d.lineStart(d.root.Keys[0].Key.From)
-		return []splice{{first, first, strings.Join(append(lines, "", ""), d.eol)}}
 	}
 	return []splice{d.insertLines(d.below(at, 1), append([]string{""}, lines...)...)}
 }
