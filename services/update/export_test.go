@@ -24,6 +24,7 @@ type Machine struct {
 	Reboot func()
 	Off    func()
 	Reset  func() error
+	Init   string // socket
 }
 
 // Updater is the service on a [Machine].
@@ -32,7 +33,7 @@ type Updater struct{ u *updater }
 // New returns the service on a machine.
 func New(log *slog.Logger, m Machine, look looker, dirs run.Dirs) Updater {
 	u := newUpdater(log, machine{
-		slot: m.Slot, esp: m.ESP, roots: m.Roots, info: m.Info, arch: "amd64", kernel: "6.12.1", bootID: m.BootID, disk: m.Disk, reset: m.Reset,
+		slot: m.Slot, esp: m.ESP, roots: m.Roots, info: m.Info, arch: "amd64", kernel: "6.12.1", bootID: m.BootID, disk: m.Disk, reset: m.Reset, init: m.Init,
 		reboot: func(context.Context, *slog.Logger) error { m.Reboot(); return nil },
 		off:    func(context.Context, *slog.Logger) error { m.Off(); return nil },
 	}, look, dirs)

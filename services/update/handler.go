@@ -36,6 +36,11 @@ func (u *updater) handler() http.Handler {
 	}
 	handle("GET /v1/update", access.Update, get(u.status))
 	handle("GET /v1/checks", access.Read, get(u.checks))
+	// Whoever looks into what goes wrong reads them.
+	handle("GET /v1/logs/{name}", access.Operate, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		log, err := u.daemonLog(r.Context(), r.PathValue("name"))
+		answer(w, log, err)
+	}))
 	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
 	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
 	handle("PUT /v1/update/kernel", access.Update, u.upload(kernelPart))

@@ -162,6 +162,7 @@ func (b *box) updated(version string) update.Updater {
 	return update.New(slog.New(slog.NewTextHandler(&b.log, nil)), update.Machine{
 		Slot: b.slot, ESP: b.esp, Roots: b.roots, Info: manifest.Info{Version: version, Built: builtAt(version), Arch: "amd64"},
 		BootID: fmt.Sprint("boot ", b.boots), Disk: id, Reboot: func() { close(reboot) }, Off: func() { close(ended) },
+		Init:  filepath.Join(b.dirs.Run, "init.sock"),
 		Reset: func() error { return os.RemoveAll(b.dirs.State) },
 	}, &b.look, b.dirs)
 }

@@ -54,6 +54,7 @@ type machine struct {
 
 	reboot func(context.Context, *slog.Logger) error
 	off    func(context.Context, *slog.Logger) error
+	init   string       // socket of gokrazy's
 	reset  func() error // makes the next start begin with an empty /perm
 }
 
@@ -140,7 +141,7 @@ func thisMachine() (machine, error) {
 	box := machine{
 		slot: boot.SlotOf(d), esp: d.Partition(disk.ESP),
 		roots:  map[boot.Slot]string{boot.A: d.Partition(disk.RootA), boot.B: d.Partition(disk.RootB)},
-		reboot: reboot.Now, off: reboot.Off, reset: perm.Reset,
+		reboot: reboot.Now, off: reboot.Off, init: reboot.InitSocket, reset: perm.Reset,
 	}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

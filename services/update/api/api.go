@@ -12,6 +12,14 @@ import (
 // SocketFile is the socket's name in the run directory.
 const SocketFile = "updated.sock"
 
+// Daemons are the programs of the box that log.
+var Daemons = []string{"netcfgd", "wand", "dhcpd", "dnsd", "flowd", "authd", "webuid", "consoled", "updated", "pushd", "exportd"}
+
+// Log is the last that a daemon has logged, since the box started.
+type Log struct {
+	Lines []string `json:"lines"` // the latest last
+}
+
 // Status is how the box's two systems are.
 type Status struct {
 	Arch    string    `json:"arch"`

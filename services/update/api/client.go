@@ -58,6 +58,11 @@ func (c *Client) Checks(ctx context.Context) ([]Check, error) {
 	return get[[]Check](ctx, c, "/v1/checks")
 }
 
+// Log asks for the last that a daemon has logged.
+func (c *Client) Log(ctx context.Context, daemon string) (Log, error) {
+	return get[Log](ctx, c, "/v1/logs/"+url.PathEscape(daemon))
+}
+
 // Begin announces an update.
 func (c *Client) Begin(ctx context.Context, b Begin) error {
 	return c.Call(ctx, "POST", "/v1/update", b, nil)

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gokrazySocket is where gokrazy's init takes orders: only root may open it.
-const gokrazySocket = "/run/gokrazy-http.sock"
+// InitSocket is where gokrazy's init takes orders: only root may open it.
+const InitSocket = "/run/gokrazy-http.sock"
 
 // These bound how long a reboot takes when nothing goes as it should.
 const (
@@ -55,7 +55,7 @@ func leave(ctx context.Context, log *slog.Logger, order string, hard int) error 
 // ask posts the order to gokrazy's init.
 func ask(ctx context.Context, order string) error {
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", gokrazySocket)
+		return new(net.Dialer).DialContext(ctx, "unix", InitSocket)
 	}}
 	defer t.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gokrazy"+order+"wait_per_signal="+perSignal, nil)
