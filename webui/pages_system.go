@@ -25,6 +25,8 @@ var systemPages = []page{
 	{"POST /system/update", access.Update, "Updates", false, (*visit).takeImage},
 	{"POST /system/update/start", access.Update, "", false, (*visit).startUpdate},
 	{"POST /system/update/forget", access.Update, "", false, (*visit).forgetUpdate},
+	{"GET /system/logs", access.Operate, "Logs", false, (*visit).logsPage},
+	{"GET /system/logs/{daemon}", access.Operate, "Logs", false, (*visit).logPage},
 	{"GET /system/power", access.Admin, "Restart or switch off", false, (*visit).powerPage},
 	{"POST /system/restart", access.Admin, "", false, (*visit).restart},
 	{"POST /system/power-off", access.Admin, "", false, (*visit).powerOff},
@@ -41,6 +43,7 @@ var systemTabs = []struct {
 	{"/system", "This box", access.Read},
 	{"/system/contents", "Contents", access.Read},
 	{"/system/update", "Updates", access.Update},
+	{"/system/logs", "Logs", access.Operate},
 	{"/system/secrets", "Secrets", access.Admin},
 	{"/system/backup", "Backup", access.Admin},
 	{"/system/power", "Power", access.Admin},
@@ -50,7 +53,7 @@ var systemTabs = []struct {
 func (v *visit) tabs() (list []navItem) {
 	for _, t := range systemTabs {
 		if v.may(t.need) {
-			list = append(list, navItem{t.path, t.title, v.URL.Path == t.path})
+			list = append(list, navItem{t.path, t.title, v.URL.Path == t.path || t.path != "/system" && strings.HasPrefix(v.URL.Path, t.path+"/")})
 		}
 	}
 	return list

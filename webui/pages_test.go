@@ -276,7 +276,7 @@ func TestWhoSeesWhat(t *testing.T) {
 // filled gives the parts of a path that vary a value.
 func filled(path string) string {
 	path = strings.ReplaceAll(path, "{$}", "")
-	for part, value := range map[string]string{"{number}": "7", "{from}": "iot", "{to}": "storage", "{name}": "nobody", "{id}": "0", "{rule}": "tv-films", "{forward}": "wireguard-lab", "{device}": "tv", "{zone}": "iot", "{mac}": "52:54:00:40:00:12", "{a}": "6", "{b}": "7"} {
+	for part, value := range map[string]string{"{number}": "7", "{from}": "iot", "{to}": "storage", "{name}": "nobody", "{id}": "0", "{daemon}": "dnsd", "{rule}": "tv-films", "{forward}": "wireguard-lab", "{device}": "tv", "{zone}": "iot", "{mac}": "52:54:00:40:00:12", "{a}": "6", "{b}": "7"} {
 		path = strings.ReplaceAll(path, part, value)
 	}
 	return path

@@ -113,6 +113,15 @@ func (m *machine) serve(mux *http.ServeMux) {
 		})
 	}
 	handle("GET /v1/update", func(*http.Request) (any, int, string) { return m.status, 200, "" })
+	handle("GET /v1/logs/{name}", func(r *http.Request) (any, int, string) {
+		return updates.Log{Lines: []string{
+			`time=2026-11-27T17:00:02.114Z level=INFO svc=` + r.PathValue("name") + ` msg=started`,
+			`time=2026-11-27T17:00:02.310Z level=INFO svc=dnsd msg="listening" zone=iot address=192.168.40.1:53`,
+			`time=2026-11-27T17:12:44.007Z level=WARN svc=dnsd msg="a resolver does not answer" resolver=9.9.9.9:853 for=2s`,
+			`time=2026-11-27T17:31:09.950Z level=ERROR svc=dnsd msg="query" name="<script>alert(1)</script>.example"`,
+			`goroutine 1 [running]:`,
+		}}, 200, ""
+	})
 	handle("POST /v1/update", func(r *http.Request) (any, int, string) {
 		var in updates.Begin
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
