@@ -3,10 +3,15 @@
 package webui
 
 import (
+	"fmt"
+	"html/template"
+	"net/url"
+	"strings"
 	"time"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/services/auth/access"
+	"bulkhead/services/flow/inventory"
 )
 
 // boxPages are about the network.
@@ -17,12 +22,16 @@ var boxPages = []page{
 // overviewView is how the box is.
 type overviewView struct {
 	Sentence string
-	Mode     api.Mode
-	Warnings []string
-	Facts    []fact
+	Setup    bool // there is no configuration yet, and the visitor may make one
+	Warnings []warning
+	Tree     *link
+	Zones    []throughput
+	Hours    int
+	Blind    string // why it is not known what the zones do; "": it is
 }
 
-type fact struct{ Name, Text string }
+// warning is something that is not as it should be, and where to go about it.
+type warning struct{ Text, Path, To string }
 
 func (v *visit) overviewPage() error {
 	st, err := v.box().Status(v.Context())
@@ -30,22 +39,211 @@ func (v *visit) overviewPage() error {
 		return err
 	}
 	v.status = st
-	view := overviewView{Sentence: sentence(st.Mode), Mode: st.Mode, Warnings: st.Troubles}
-	if st.Reason != "" {
-		view.Warnings = append(view.Warnings, st.Reason)
+	view := overviewView{Setup: st.Mode == api.Setup && v.may(access.Apply), Warnings: warnings(st), Hours: inventory.Hours}
+	seen, err := askFlowd[[]inventory.Device](v, "/v1/devices/seen", nil)
+	if err != nil {
+		view.Blind = err.Error()
 	}
+	zones, err := v.box().Zones(v.Context())
+	if err != nil && st.Mode == api.Running {
+		return err
+	}
+	view.Zones = throughputs(zones, seen, time.Now())
+	news := 0
+	for i := range seen {
+		if !seen[i].Known && st.Now.Sub(seen[i].First) < newDevice {
+			news++
+		}
+	}
+	refused := uint64(0)
+	sums, err := v.refusedBetween(url.Values{})
+	for _, n := range sums {
+		refused += n
+	}
+	view.Sentence = sentence(st, news, refused, err == nil)
+	view.Tree = v.dependencies(st)
 	return v.show("overview", view)
 }
 
-// sentence is what the box does as a whole.
-func sentence(m api.Mode) string {
-	switch m {
+// newDevice is for how long a device is new on the first page.
+const newDevice = 24 * time.Hour
+
+// sentence is the state of all in one line.
+func sentence(st *api.Status, devices int, refused uint64, counted bool) string {
+	switch st.Mode {
 	case api.Running:
-		return "The confirmed configuration is in force."
 	case api.Setup:
 		return "There is no configuration yet, and nothing is forwarded."
+	default:
+		return "The box is closed: nothing is forwarded, and only admin zones reach it."
 	}
-	return "The box is closed: nothing is forwarded, and only admin zones reach it."
+	words := []string{"All zones are up."}
+	if len(st.Missing)+len(st.Troubles) > 0 || !st.Applied {
+		words[0] = "Not everything is up."
+	}
+	switch {
+	case st.NoUplink:
+		words = append(words, "There is no uplink.")
+	case st.Uplink == nil:
+		words = append(words, "There is no internet.")
+	case st.Uplink.Obtained.IsZero():
+		words = append(words, "The internet is there.")
+	default:
+		words = append(words, "The internet has been there for "+span(st.Now.Sub(st.Uplink.Obtained))+".")
+	}
+	if counted {
+		words = append(words, fmt.Sprintf("%s since yesterday, %s in the last hour.", counting(uint64(devices), "new device"), counting(refused, "refusal")))
+	}
+	return strings.Join(words, " ")
+}
+
+// span is a length of time for people, in its largest unit.
+func span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return counting(uint64(d/(24*time.Hour)), "day")
+	case d >= 2*time.Hour:
+		return counting(uint64(d/time.Hour), "hour")
+	}
+	return counting(uint64(max(d, 0)/time.Minute), "minute")
+}
+
+// counting is a number of things.
+func counting(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// warnings are what the status says is wrong.
+func warnings(st *api.Status) (list []warning) {
+	say := func(path, to, format string, args ...any) {
+		list = append(list, warning{fmt.Sprintf(format, args...), path, to})
+	}
+	if st.Reason != "" && st.Mode != api.Setup {
+		say("/history", "History", "The box is closed: %s.", st.Reason)
+	}
+	for _, s := range st.Missing {
+		say("/system", "System", "Missing: %s.", s)
+	}
+	for _, s := range st.Troubles {
+		say("/system", "System", "%s. It is tried again.", upperFirst(s))
+	}
+	for _, s := range st.Damage {
+		say("/history", "History", "Damage: %s.", s)
+	}
+	if len(st.Untaken) > 0 {
+		say("/system", "System", "These services have not taken their configuration, and perhaps do not run: %s.", strings.Join(st.Untaken, ", "))
+	}
+	if len(st.Overdue) > 0 {
+		say("/exposure", "Exposure", "These secrets have had their value for more than a year: %s.", strings.Join(st.Overdue, ", "))
+	}
+	if st.Push != nil && st.Push.Error != "" {
+		say("/history", "History", "The history cannot be taken to %s: %s.", st.Push.To, st.Push.Error)
+	}
+	if len(st.Isolated) > 0 {
+		say("/devices?show=isolated", "Devices", "Isolated: %s.", strings.Join(st.Isolated, ", "))
+	}
+	for _, w := range st.Warnings {
+		say("/edit", "The file", "%s", w.Error())
+	}
+	if st.Repaired != nil && st.Now.Sub(st.Repaired.Time) < 24*time.Hour {
+		say("/system", "System", "Somebody changed the network by hand, and it was put right.")
+	}
+	return list
+}
+
+// link is what something on the way to the internet is like. What stands on one that is not
+// well cannot be.
+type link struct {
+	Name, Text string
+	State      string // good, bad, or waits for the one before
+	Next       *link
+}
+
+// dependencies is the way from the cable to the names of the internet; nil where there is
+// no uplink.
+func (v *visit) dependencies(st *api.Status) *link {
+	if st.NoUplink || st.Mode != api.Running {
+		return nil
+	}
+	cable := &link{Name: "Cable", Text: "which port is the uplink's is not known", State: "bad"}
+	ports, err := v.box().Ports(v.Context())
+	if err != nil {
+		v.s.log.Debug("ask for the ports", "err", err)
+	}
+	for _, p := range ports {
+		switch up := st.Uplink != nil && (p.Name == st.Uplink.Link || p.Use == st.Uplink.Link) || p.Use == "wan"; {
+		case up && p.Carrier:
+			cable.Text, cable.State = "port "+p.Name+" has a carrier", "good"
+		case up:
+			cable.Text = "port " + p.Name + " has no carrier: is the cable in, and the modem on?"
+		}
+	}
+	if cable.State == "bad" && st.Uplink != nil {
+		cable.Text, cable.State = "the uplink has an address, so that there is one", "good"
+	}
+	address := &link{Name: "Address", Text: "the provider has given none", State: "bad"}
+	gateway := &link{Name: "Gateway", Text: "none is known", State: "bad"}
+	names := &link{Name: "DNS", Text: "no resolver is known", State: "bad"}
+	if u := st.Uplink; u != nil {
+		*address = link{Name: "Address", Text: u.Address.String(), State: "good"}
+		if u.Gateway.IsValid() {
+			*gateway = link{Name: "Gateway", Text: u.Gateway.String(), State: "good"}
+		}
+		if len(u.Resolvers) > 0 {
+			*names = link{Name: "DNS", Text: listText(u.Resolvers), State: "good"}
+		}
+	}
+	v.checkAnswers(func(good bool, what, text string) {
+		if !good && strings.HasPrefix(what, "DNS") {
+			names.Text, names.State = what+": "+text, "bad"
+		}
+	})
+	cable.Next, address.Next, gateway.Next = address, gateway, names
+	for l := cable; l.Next != nil; l = l.Next {
+		if l.State != "good" {
+			l.Next.State, l.Next.Text = "waits", "depends on: "+l.Name
+		}
+	}
+	return cable
+}
+
+// throughput is how much the devices of a zone sent and received.
+type throughput struct {
+	Zone   string
+	Line   template.HTML
+	Text   string
+	Values []hourly
+}
+
+type hourly struct {
+	Ago   int // hours
+	Bytes string
+}
+
+func throughputs(zones []api.Zone, seen []inventory.Device, now time.Time) (list []throughput) {
+	for _, z := range zones {
+		sums := make([]uint64, inventory.Hours)
+		total := uint64(0)
+		for i := range seen {
+			if seen[i].Zone != z.Name {
+				continue
+			}
+			for h, n := range seen[i].Traffic.Last(now) {
+				sums[h] += n
+				total += n
+			}
+		}
+		t := throughput{Zone: z.Name, Text: bytesText(total)}
+		t.Line = sparkline(fmt.Sprintf("Zone %s: %s in %d hours, %s in the last", z.Name, t.Text, inventory.Hours, bytesText(sums[len(sums)-1])), sums)
+		for h, n := range sums {
+			t.Values = append(t.Values, hourly{len(sums) - 1 - h, bytesText(n)})
+		}
+		list = append(list, t)
+	}
+	return list
 }
 
 // banner says on every page that a change is pending.
@@ -71,3 +269,12 @@ func (v *visit) banner() *banner {
 
 // mine reports whether a change seems to be the visitor's. netcfgd knows.
 func (v *visit) mine(p *api.Pending) bool { return p.Author == v.caller.Name && p.Via == api.ViaUI }
+
+// listText writes several things as people do.
+func listText[T fmt.Stringer](list []T) string {
+	words := make([]string, len(list))
+	for i, x := range list {
+		words[i] = x.String()
+	}
+	return strings.Join(words, ", ")
+}

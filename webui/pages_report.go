@@ -2,5 +2,52 @@
 
 package webui
 
+import (
+	"net/url"
+	"time"
+
+	"bulkhead/services/auth/access"
+	flows "bulkhead/services/flow/api"
+	"bulkhead/services/flow/inventory"
+)
+
 // reportPages are what is written about the network as a whole.
-var reportPages = []page{}
+var reportPages = []page{
+	{"GET /exposure", access.Read, "Exposure", true, (*visit).exposurePage},
+}
+
+// exposureView is the report, as a checklist.
+type exposureView struct {
+	Concerns []concern
+	Open     int // findings about which something is to be done
+	Made     when
+}
+
+func (v *visit) exposurePage() error {
+	c, err := v.known()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	e := exposed{Config: c.Config, Now: now, Built: v.s.image.Built}
+	if st := v.look(); st != nil {
+		e.Overdue = st.Overdue
+	}
+	needs, err := askFlowd[flows.Needs](v, "/v1/flows/needs", url.Values{"since": {now.Add(-time.Minute).UTC().Format(time.RFC3339)}})
+	if err == nil {
+		e.Used, e.Oldest = needs.Used, needs.Oldest
+		e.Seen, err = askFlowd[[]inventory.Device](v, "/v1/devices/seen", nil)
+	}
+	if err != nil {
+		e.Blind = err.Error()
+	}
+	view := exposureView{Concerns: e.report(), Made: v.when(now)}
+	for _, c := range view.Concerns {
+		for _, f := range c.Findings {
+			if !f.Good {
+				view.Open++
+			}
+		}
+	}
+	return v.show("exposure", view)
+}

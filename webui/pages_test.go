@@ -384,3 +384,21 @@ func TestAccessServiceIsAway(t *testing.T) {
 		t.Errorf("the login page: got %d", v.StatusCode)
 	}
 }
+
+// What is left open in the style sheet takes the rest with it.
+func TestStyleSheetIsWhole(t *testing.T) {
+	text, err := os.ReadFile("static/style.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	depth := 0
+	for n, line := range strings.Split(string(text), "\n") {
+		if depth > 0 && strings.HasPrefix(line, "@layer") {
+			t.Errorf("line %d: the layer before is not closed", n+1)
+		}
+		depth += strings.Count(line, "{") - strings.Count(line, "}")
+	}
+	if depth != 0 {
+		t.Errorf("%d blocks are open at the end", depth)
+	}
+}

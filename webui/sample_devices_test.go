@@ -16,6 +16,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
 	"bulkhead/services/flow/record"
 )
@@ -194,6 +195,9 @@ func sampleFlowd() *http.ServeMux {
 			}
 			return q.Get("kind") != "" && q.Get("kind") != string(e.Kind) || q.Get("zone") != "" && q.Get("zone") != e.Side.Zone || !is(e.Side) && !is(e.Peer)
 		}))
+	})
+	mux.HandleFunc("GET /v1/flows/needs", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, flows.Needs{Needs: []flows.Need{}, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: sampleNow.AddDate(0, -4, 0)})
 	})
 	mux.HandleFunc("GET /v1/flows/talks", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleTalks()) })
 	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleFlows()) })
