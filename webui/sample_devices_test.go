@@ -199,8 +199,6 @@ func sampleFlowd() *http.ServeMux {
 	mux.HandleFunc("GET /v1/flows/needs", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, flows.Needs{Needs: []flows.Need{}, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: sampleNow.AddDate(0, -4, 0)})
 	})
-	mux.HandleFunc("GET /v1/flows/talks", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleTalks()) })
-	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, _ *http.Request) { say(w, sampleFlows()) })
 	mux.HandleFunc("GET /v1/flows/top", func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Get("by") == "refused" {
 			say(w, []record.Sum{{Key: "nas", Zone: "storage", Refused: 12}, {Key: "198.51.100.7", Zone: "internet", Refused: 3}})
@@ -215,6 +213,7 @@ func sampleFlowd() *http.ServeMux {
 		slices.SortFunc(list, func(a, b record.Sum) int { return cmp.Compare(b.Connections, a.Connections) })
 		say(w, list)
 	})
+	answerFlows(mux)
 	return mux
 }
 
