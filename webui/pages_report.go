@@ -14,6 +14,8 @@ import (
 // reportPages are what is written about the network as a whole.
 var reportPages = []page{
 	{"GET /exposure", access.Read, "Exposure", true, (*visit).exposurePage},
+	{"GET /handbook", access.Read, "Handbook", true, (*visit).handbookPage},
+	{"GET /handbook.md", access.Read, "", false, (*visit).handbookFile},
 }
 
 // exposureView is the report, as a checklist.
@@ -50,4 +52,35 @@ func (v *visit) exposurePage() error {
 		}
 	}
 	return v.show("exposure", view)
+}
+
+func (v *visit) handbook() (*handbook, error) {
+	c, err := v.known()
+	if err != nil {
+		return nil, err
+	}
+	m, err := v.box().Matrix(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	return handbookOf(c.Config, m, c.Number, time.Now()), nil
+}
+
+func (v *visit) handbookPage() error {
+	h, err := v.handbook()
+	if err != nil {
+		return err
+	}
+	return v.show("handbook", h)
+}
+
+func (v *visit) handbookFile() error {
+	h, err := v.handbook()
+	if err != nil {
+		return err
+	}
+	v.w.Header().Set("Content-Type", "text/markdown; charset=utf-8")
+	v.w.Header().Set("Content-Disposition", `attachment; filename="handbook.md"`)
+	_, _ = v.w.Write([]byte(h.markdown())) // a browser that left needs none
+	return nil
 }

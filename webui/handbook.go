@@ -1,0 +1,244 @@
+//go:build linux
+
+package webui
+
+import (
+	"fmt"
+	"html/template"
+	"net/netip"
+	"strings"
+	"time"
+
+	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/model"
+)
+
+// handbook is what somebody needs who has to look after the network and did not make it. It
+// is made of the file, in which there are no secrets.
+type handbook struct {
+	Box      string
+	Domain   string
+	Timezone string
+	Number   int // of the change that it describes
+	Made     string
+	Uplink   string
+	Topology template.HTML
+	Parts    []table // each under a heading of its own
+	Recovery []step
+}
+
+// table is a part of the handbook. All cells are text.
+type table struct {
+	Title, Intro string
+	Head         []string
+	Rows         [][]string
+	Empty        string // what is said without rows
+}
+
+// step is something to do when things have gone wrong.
+type step struct{ When, Do string }
+
+// recovery are the ways back, the least first.
+var recovery = []step{
+	{"A change has made something worse", "Undo it: History in these pages, or “bulkhead undo”. It is tried for two minutes like any change."},
+	{"The pages cannot be reached after a change", "Wait. What nobody confirms is undone by itself, usually after two minutes, and after half an hour at the latest."},
+	{"The box is closed, or nobody gets in", "Connect a screen and a keyboard, or the serial port. The console undoes changes, lets somebody in with a new claim code, and starts the system before this one."},
+	{"An update has gone wrong", "The box goes back to the system before by itself if names, addresses and these pages do not work. The console can choose it, too."},
+	{"A device behaves oddly", "Isolate it: Devices in these pages, or “bulkhead isolate NAME”. It reaches nothing then, and is told so."},
+	{"The box is dead", "Flash the image on another machine, claim it, and restore a backup: “bulkhead restore FILE --identity KEY”. It asks which port is which. The old box must stay off."},
+}
+
+// handbookOf writes it from a configuration, which is change number, and its matrix.
+func handbookOf(cfg *model.Config, m *api.Matrix, number int, now time.Time) *handbook {
+	h := &handbook{
+		Box: cfg.System.Name, Domain: cfg.System.Domain, Timezone: cfg.System.Timezone, Number: number,
+		Made: now.In(cfg.System.Location).Format("2006-01-02 15:04 MST"), Uplink: uplinkText(cfg.Uplink), Topology: topology(cfg), Recovery: recovery,
+	}
+	zones := table{Title: "Zones", Intro: "Machines of one zone reach each other without the box. Between zones nothing passes that no rule allows.", Head: []string{"Zone", "Port", "VLAN", "Network", "Box", "Addresses by DHCP", "Management"}}
+	for _, z := range cfg.Zones {
+		vlan := "–"
+		if z.VLAN != 0 {
+			vlan = fmt.Sprint(z.VLAN)
+		}
+		zones.Rows = append(zones.Rows, []string{z.Name, z.Port.Name, vlan, z.Subnet.String(), z.Gateway.String(), poolText(&z.DHCP), yes(z.Admin)})
+	}
+	devices := table{Title: "Devices", Head: []string{"Device", "Zone", "Address", "MAC", "Owner", "Purpose"}, Empty: "None is in the file."}
+	for _, d := range cfg.Devices {
+		purpose := d.Purpose
+		if d.Critical {
+			purpose += " (critical)"
+		}
+		if d.Note != "" {
+			purpose += " – " + d.Note
+		}
+		devices.Rows = append(devices.Rows, []string{d.Name, d.Zone.Name, addrText(d.Address), d.MAC.String(), d.Owner, purpose})
+	}
+	h.Parts = []table{zones, devices, matrixTable(m), ruleTable(cfg, now), forwardTable(cfg, now)}
+	return h
+}
+
+func uplinkText(u *model.Uplink) string {
+	if u == nil {
+		return "There is no uplink."
+	}
+	text := "The uplink is port " + u.Port.Name
+	if u.VLAN != 0 {
+		text += fmt.Sprintf(", VLAN %d", u.VLAN)
+	}
+	if u.IPv4.Address.IsValid() {
+		return fmt.Sprintf("%s, with the address %s by way of %s.", text, u.IPv4.Address, u.IPv4.Gateway)
+	}
+	return text + ", with an address by DHCP."
+}
+
+func poolText(d *model.DHCP) string {
+	if !d.Enabled {
+		return "none"
+	}
+	return fmt.Sprintf("%s to %s", d.Pool.First, d.Pool.Last)
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "by DHCP"
+	}
+	return a.String()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "–"
+}
+
+func matrixTable(m *api.Matrix) table {
+	t := table{Title: "Who may open connections to whom", Intro: "From the left to the top.", Head: append([]string{"from \\ to"}, m.Parties...)}
+	cells := map[pairOf]*api.Cell{}
+	for i := range m.Cells {
+		cells[pairOf{m.Cells[i].From, m.Cells[i].To}] = &m.Cells[i]
+	}
+	for _, from := range m.Parties {
+		row := []string{from}
+		for _, to := range m.Parties {
+			row = append(row, matrixCellOf(from, to, cells[pairOf{from, to}]).Text)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+func ruleTable(cfg *model.Config, now time.Time) table {
+	t := table{Title: "Rules", Intro: "A block wins over everything that allows.", Head: []string{"Rule", "", "From", "To", "Services", "Why", "Owner", "Until"}, Empty: "There are none: nothing passes between zones."}
+	add := func(kind string, list []*model.Rule) {
+		for _, r := range list {
+			if !r.Until.IsZero() && !now.Before(r.Until) {
+				continue
+			}
+			t.Rows = append(t.Rows, []string{r.Name, kind, strings.Join(r.FromNames, ", "), strings.Join(r.ToNames, ", "), anyText(r.Protocols), r.Why, r.Owner, dayText(cfg, r.Until)})
+		}
+	}
+	add("block", cfg.Block)
+	add("allow", cfg.Allow)
+	return t
+}
+
+func forwardTable(cfg *model.Config, now time.Time) table {
+	t := table{Title: "Open to the internet", Intro: "Ports of the uplink’s address that lead to a device.", Head: []string{"Forward", "Services", "To", "Why", "Owner", "Until"}, Empty: "Nothing is."}
+	for _, f := range cfg.Forwards {
+		if f.Until.IsZero() || now.Before(f.Until) {
+			t.Rows = append(t.Rows, []string{f.Name, strings.Join(f.Protocols, ", "), f.To.Name, f.Why, f.Owner, dayText(cfg, f.Until)})
+		}
+	}
+	return t
+}
+
+func anyText(protocols []string) string {
+	if len(protocols) == 0 {
+		return "any"
+	}
+	return strings.Join(protocols, ", ")
+}
+
+// dayText is the last day on which something is so.
+func dayText(cfg *model.Config, until time.Time) string {
+	if until.IsZero() {
+		return "–"
+	}
+	return until.In(cfg.System.Location).Add(-time.Second).Format(time.DateOnly)
+}
+
+// topology draws the box, its ports, and what is at each.
+func topology(cfg *model.Config) template.HTML {
+	const row, top = 44, 16
+	var b strings.Builder
+	height := top + row*max(len(cfg.Zones), 1)
+	words := fmt.Sprintf("The box %s with %d zones", cfg.System.Name, len(cfg.Zones))
+	fmt.Fprintf(&b, `<svg class="topology" viewBox="0 0 640 %d" role="img"><title>%s</title>`, height, template.HTMLEscapeString(words))
+	middle := height / 2
+	text := func(x, y int, class, s string) {
+		fmt.Fprintf(&b, `<text x="%d" y="%d" class="%s">%s</text>`, x, y, class, template.HTMLEscapeString(s))
+	}
+	if cfg.Uplink != nil {
+		fmt.Fprintf(&b, `<path d="M110 %d H200"/><rect x="10" y="%d" width="100" height="36" rx="18"/>`, middle, middle-18)
+		text(60, middle+5, "mid", "internet")
+		text(155, middle-6, "mid small", cfg.Uplink.Port.Name)
+	}
+	fmt.Fprintf(&b, `<rect class="box" x="200" y="%d" width="110" height="%d" rx="4"/>`, top/2, height-top)
+	text(255, middle+5, "mid strong", cfg.System.Name)
+	for i, z := range cfg.Zones {
+		y := top/2 + row*i + row/2
+		fmt.Fprintf(&b, `<path d="M310 %d H420"/><rect x="420" y="%d" width="210" height="34" rx="4"/>`, y, y-17)
+		port := z.Port.Name
+		if z.VLAN != 0 {
+			port += fmt.Sprintf(" VLAN %d", z.VLAN)
+		}
+		text(365, y-6, "mid small", port)
+		text(430, y-2, "strong", z.Name)
+		text(430, y+12, "small", z.Subnet.String())
+	}
+	b.WriteString("</svg>")
+	return template.HTML(b.String())
+}
+
+// markdown writes the handbook for people who keep it with other texts.
+func (h *handbook) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Handbook of %s\n\nIt describes change %d, and was written on %s. Devices are called NAME.%s; times are those of %s. %s\n",
+		mdText(h.Box), h.Number, h.Made, mdText(h.Domain), mdText(h.Timezone), mdText(h.Uplink))
+	for _, t := range h.Parts {
+		fmt.Fprintf(&b, "\n## %s\n", t.Title)
+		if t.Intro != "" {
+			fmt.Fprintf(&b, "\n%s\n", t.Intro)
+		}
+		if len(t.Rows) == 0 {
+			fmt.Fprintf(&b, "\n%s\n", t.Empty)
+			continue
+		}
+		b.WriteString("\n" + mdRow(t.Head) + "|" + strings.Repeat(" --- |", len(t.Head)) + "\n")
+		for _, r := range t.Rows {
+			b.WriteString(mdRow(r))
+		}
+	}
+	b.WriteString("\n## When things have gone wrong\n\n")
+	for _, s := range h.Recovery {
+		fmt.Fprintf(&b, "* **%s.** %s\n", s.When, s.Do)
+	}
+	return b.String()
+}
+
+func mdRow(cells []string) string {
+	var b strings.Builder
+	b.WriteString("|")
+	for _, c := range cells {
+		b.WriteString(" " + mdText(c) + " |")
+	}
+	return b.String() + "\n"
+}
+
+// mdText writes a text so that Markdown means nothing by it.
+var mdEscape = strings.NewReplacer(
+	`\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", `\<`, ">", `\>`, "#", `\#`, "!", `\!`, "~", `\~`, "\n", " ", "\r", " ",
+)
+
+func mdText(s string) string { return mdEscape.Replace(s) }
