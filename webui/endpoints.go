@@ -130,6 +130,7 @@ var endpoints = []endpoint{
 	{"GET update", access.Update, updated, "How the two systems on the disk are", nil, update.Status{}, nil},
 	{"GET checks", access.Read, updated, "Which of the box's own programs answer", nil, []update.Check{}, nil},
 	{"GET logs/{name}", access.Operate, updated, "The last that a daemon has logged", nil, update.Log{}, []int{404}},
+	{"GET lookup?zone=&name=&type=", access.Operate, updated, "What the box's DNS server tells a device in a zone", nil, update.Lookup{}, []int{422}},
 	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
 	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},
 	{"PUT update/root", access.Update, updated, "Send the root of the update", image{}, update.None{}, []int{409, 413, 422}},

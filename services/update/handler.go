@@ -20,6 +20,7 @@ import (
 	"bulkhead/services/auth/audit"
 	"bulkhead/services/sock"
 	"bulkhead/services/update/api"
+	"bulkhead/services/update/gate"
 )
 
 // maxBody bounds a request that is not a part of an image, in bytes.
@@ -40,6 +41,17 @@ func (u *updater) handler() http.Handler {
 	handle("GET /v1/logs/{name}", access.Operate, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		log, err := u.daemonLog(r.Context(), r.PathValue("name"))
 		answer(w, log, err)
+	}))
+	handle("GET /v1/lookup", access.Operate, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		out, err := u.look.Lookup(r.Context(), q.Get("zone"), q.Get("name"), q.Get("type"))
+		switch {
+		case errors.Is(err, gate.ErrQuestion):
+			err = refuse(http.StatusUnprocessableEntity, "%s", err)
+		case err != nil:
+			err = refuse(http.StatusServiceUnavailable, "%s", err)
+		}
+		answer(w, out, err)
 	}))
 	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
 	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
@@ -83,6 +95,7 @@ func author(r *http.Request) string {
 // deeds are what goes into the audit log, by route. Pieces of an image do not: what counts
 // is that one is to be started.
 var deeds = map[string]string{
+	"GET /v1/lookup":                   "DNS lookup",
 	"POST /v1/update":                  "update begun",
 	"DELETE /v1/update":                "update given up",
 	"POST /v1/update/commit":           "update written, restart",
@@ -98,7 +111,7 @@ var deeds = map[string]string{
 // written down, unless it is "".
 func (u *updater) need(scope access.Scope, deed string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := audit.Entry{Who: "root", What: deed, Of: r.PathValue("id")}
+		e := audit.Entry{Who: "root", What: deed, Of: r.PathValue("id") + r.URL.Query().Get("name")}
 		who, ok, err := auth.Admit(r, u.guard, scope)
 		switch {
 		case err != nil:

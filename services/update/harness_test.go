@@ -82,6 +82,13 @@ func (l *look) Look(context.Context) gate.Look {
 	return lookAt(l.bad)
 }
 
+func (l *look) Lookup(_ context.Context, zone, name, kind string) (*api.Lookup, error) {
+	if name == "" {
+		return nil, gate.ErrQuestion
+	}
+	return &api.Lookup{Question: name + " " + kind, Code: zone, Answers: []api.LookupAnswer{}}, nil
+}
+
 func (l *look) set(bad string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -93,3 +93,14 @@ func TestEveryDaemonOfTheImageLogs(t *testing.T) {
 		t.Errorf("the image has %v, and logs are told of %v", daemons, api.Daemons)
 	}
 }
+
+func TestLookupIsPassedOn(t *testing.T) {
+	b := newBox(t)
+	got, err := b.client.Lookup(t.Context(), "iot", "a&b.example", "TXT")
+	if err != nil || got.Question != "a&b.example TXT" || got.Code != "iot" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := b.client.Lookup(t.Context(), "iot", "", "TXT"); err == nil || err.(*api.Refused).Status != http.StatusUnprocessableEntity {
+		t.Errorf("no name: got %v", err)
+	}
+}

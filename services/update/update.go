@@ -62,6 +62,7 @@ type machine struct {
 type looker interface {
 	Before(context.Context) gate.Before
 	Look(context.Context) gate.Look
+	Lookup(ctx context.Context, zone, name, kind string) (*api.Lookup, error)
 }
 
 // updater is the service.

@@ -20,6 +20,24 @@ type Log struct {
 	Lines []string `json:"lines"` // the latest last
 }
 
+// LookupTypes are the types of DNS records that may be asked for.
+var LookupTypes = []string{"A", "AAAA", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "TXT"}
+
+// Lookup is what a device in a zone is told if it asks the box's DNS server.
+type Lookup struct {
+	Question string         `json:"question"` // such as nas.home.arpa. A
+	Code     string         `json:"code"`     // NOERROR, NXDOMAIN and so on
+	Answers  []LookupAnswer `json:"answers"`
+}
+
+// LookupAnswer is one record, as zone files have it.
+type LookupAnswer struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+	TTL  uint32 `json:"ttl"` // seconds
+	Data string `json:"data"`
+}
+
 // Status is how the box's two systems are.
 type Status struct {
 	Arch    string    `json:"arch"`

@@ -63,6 +63,13 @@ func (c *Client) Log(ctx context.Context, daemon string) (Log, error) {
 	return get[Log](ctx, c, "/v1/logs/"+url.PathEscape(daemon))
 }
 
+// Lookup asks the box's DNS server as a device in a zone would. The name may be an
+// address, whose name is asked for then.
+func (c *Client) Lookup(ctx context.Context, zone, name, kind string) (Lookup, error) {
+	q := url.Values{"zone": {zone}, "name": {name}, "type": {kind}}
+	return get[Lookup](ctx, c, "/v1/lookup?"+q.Encode())
+}
+
 // Begin announces an update.
 func (c *Client) Begin(ctx context.Context, b Begin) error {
 	return c.Call(ctx, "POST", "/v1/update", b, nil)
