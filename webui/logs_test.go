@@ -27,3 +27,14 @@ func TestLogsAreAway(t *testing.T) {
 	w := b.owner()
 	w.reads(w.get("/system/logs/dnsd"), 200, []string{"the update service does not answer"}, "http-equiv")
 }
+
+func TestNamesAreLookedUp(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	op := b.owner().as("op", access.Operator)
+	op.reads(op.get("/system/lookup"), 200, []string{"<option>iot</option>", "<option>TXT</option>"}, "Answer")
+	op.reads(op.get("/system/lookup?zone=iot&name=nas.home.arpa&type=TXT"), 200, []string{
+		"nas.home.arpa. TXT", "The name is there.", "192.168.30.5", "&lt;img src=x&gt;", "<option selected>iot</option>", `value="nas.home.arpa"`}, "<img")
+	op.reads(op.get("/system/lookup?zone=iot&name=nas..home"), 422, []string{"is no name", `value="nas..home"`})
+	op.reads(op.get("/system/lookup?zone=moon&name=nas"), 422, []string{"choose a zone", `value="nas"`})
+}

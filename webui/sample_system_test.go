@@ -122,6 +122,17 @@ func (m *machine) serve(mux *http.ServeMux) {
 			`goroutine 1 [running]:`,
 		}}, 200, ""
 	})
+	handle("GET /v1/lookup", func(r *http.Request) (any, int, string) {
+		q := r.URL.Query()
+		if q.Get("name") == "nas..home" {
+			return nil, 422, "nas..home is no name"
+		}
+		out := updates.Lookup{Question: q.Get("name") + ". " + q.Get("type"), Code: "NOERROR"}
+		for _, data := range []string{"192.168.30.5", `"<img src=x>"`} {
+			out.Answers = append(out.Answers, updates.LookupAnswer{Name: q.Get("name") + ".", Type: q.Get("type"), TTL: 60, Data: data})
+		}
+		return out, 200, ""
+	})
 	handle("POST /v1/update", func(r *http.Request) (any, int, string) {
 		var in updates.Begin
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
