@@ -4,11 +4,13 @@ package webui_test
 
 import (
 	"bytes"
+	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -50,12 +52,12 @@ func (w *browser) send(path string, file []byte, fields ...string) view {
 	if err != nil {
 		w.b.t.Fatal(err)
 	}
-	return w.sendAs(path, form.FormDataContentType(), body.Bytes())
+	return w.sendAs(path, form.FormDataContentType(), &body)
 }
 
-func (w *browser) sendAs(path, kind string, body []byte) view {
+func (w *browser) sendAs(path, kind string, body io.Reader) view {
 	w.b.t.Helper()
-	req, err := http.NewRequest("POST", w.b.url("127.0.0.1")+path, bytes.NewReader(body))
+	req, err := http.NewRequest("POST", w.b.url("127.0.0.1")+path, body)
 	if err != nil {
 		w.b.t.Fatal(err)
 	}
@@ -152,12 +154,34 @@ func TestImagesThatAreNone(t *testing.T) {
 	}
 	w.reads(w.send("/system/update", image(t, "2", false), "downgrade"), 422, []string{`name="downgrade" value="yes" checked`})
 	w.reads(w.post("/system/update", url.Values{"image": {"x"}}), 400, []string{"The form was not understood"})
-	if v := w.sendAs("/system/update", "multipart/form-data; boundary=x", []byte("--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\nhalf")); v.StatusCode != 400 {
+	if v := w.sendAs("/system/update", "multipart/form-data; boundary=x", strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\nhalf")); v.StatusCode != 400 {
 		t.Errorf("half a form: got %d\n%s", v.StatusCode, v.body)
 	}
 	w.leads(w.send("/system/update", image(t, "1", true), "downgrade"), "/system/update")
 	if m.staging() == nil {
 		t.Error("an older one is not taken where that was asked for")
+	}
+}
+
+// TestImagesGoThroughAFile sends what is larger than the memory that webuid may have.
+func TestImagesGoThroughAFile(t *testing.T) {
+	b, _ := withMachine(t)
+	w := b.owner()
+	const size = 128 << 20
+	head, tail := "--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\n", "\r\n--x--\r\n"
+	body := io.MultiReader(strings.NewReader(head), io.LimitReader(&pattern{}, size), strings.NewReader(tail))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	v := w.sendAs("/system/update", "multipart/form-data; boundary=x", body)
+	runtime.ReadMemStats(&after)
+	w.reads(v, 422, []string{"not a gokrazy archive"})
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Errorf("%d MiB were allocated for an image of %d", used>>20, size>>20)
+	} else {
+		t.Logf("%d KiB were allocated for an image of %d MiB", used>>10, size>>20)
+	}
+	if left, err := filepath.Glob(filepath.Join(b.o.State, "image-*")); err != nil || left != nil {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
