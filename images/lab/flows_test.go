@@ -222,8 +222,7 @@ func TestFlowsAreExact(t *testing.T) {
 	if err := g.send(ctx, long, 0, 6); err != nil {
 		t.Fatal(err)
 	}
-	want := make(map[record.Record]int)
-	wantRefused := make(map[record.Record]record.Count)
+	want := newLedger()
 	made := len(long)
 	for n := len(long); made < total; {
 		const turn = 50 // of each kind at a time, to be done long before they time out
@@ -237,51 +236,19 @@ func TestFlowsAreExact(t *testing.T) {
 		if err := g.send(ctx, talks, 0, 18); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range talks {
-			r := c.record()
-			if !c.refuse {
-				want[r]++
-				continue
-			}
-			sum := r.Out
-			r.Src.Port, r.Out = 0, record.Count{}
-			sum.Add(wantRefused[r])
-			wantRefused[r] = sum
-		}
+		want.made(talks)
 		made += len(talks)
 	}
 	if err := g.send(ctx, long, 6, 18); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range long {
-		want[c.record()]++
-	}
+	want.made(long)
 	sent := time.Now()
 	forgotten(t, ctx, l)
-	got, gotRefused := make(map[record.Record]int), make(map[record.Record]record.Count)
-	ours := func(r record.Record) bool { // as of the others
-		r = known(r)
-		if r.Verdict == record.Refused {
-			sum := r.Out
-			r.Out = record.Count{}
-			_, ok := wantRefused[r]
-			if ok {
-				sum.Add(gotRefused[r])
-				gotRefused[r] = sum
-			}
-			return ok
-		}
-		for _, k := range allowed {
-			if r.Proto == k.proto && r.Src.Addr == k.src && r.Dst.Addr == k.dst && (r.Dst.Port == k.port || k.proto == probe.ICMP) {
-				got[r]++
-				return true
-			}
-		}
-		return false
-	}
+	got := newLedger()
 	n := 0
 	for _, r := range flowsEnd(t, ctx, l, since) {
-		if !ours(r) {
+		if !got.saw(r, want, allowed) {
 			continue
 		}
 		n++
@@ -289,9 +256,66 @@ func TestFlowsAreExact(t *testing.T) {
 			t.Errorf("times are wrong: %+v", r)
 		}
 	}
-	compare(t, want, got)
-	compare(t, wantRefused, gotRefused)
+	got.compare(t, want)
 	t.Logf("%d connections made in %v, %d records", made, sent.Sub(since).Round(time.Millisecond), n)
+}
+
+// ledger is what must be recorded, or what is.
+type ledger struct {
+	allowed map[record.Record]int
+	refused map[record.Record]record.Count // by records without the source's port
+}
+
+func newLedger() *ledger {
+	return &ledger{make(map[record.Record]int), make(map[record.Record]record.Count)}
+}
+
+// made enters connections that are over.
+func (b *ledger) made(talks []*talk) {
+	for _, c := range talks {
+		r := c.record()
+		if !c.refuse {
+			b.allowed[r]++
+			continue
+		}
+		r.Src.Port = 0
+		b.refuse(r)
+	}
+}
+
+func (b *ledger) refuse(r record.Record) {
+	sum := r.Out
+	r.Out = record.Count{}
+	sum.Add(b.refused[r])
+	b.refused[r] = sum
+}
+
+// saw enters a record, if it is of one of the kinds or of what want has refused. Others are
+// of the lab's own machines.
+func (b *ledger) saw(r record.Record, want *ledger, kinds []*kind) bool {
+	r = known(r)
+	if r.Verdict == record.Refused {
+		of := r
+		of.Out = record.Count{}
+		_, ok := want.refused[of]
+		if ok {
+			b.refuse(r)
+		}
+		return ok
+	}
+	for _, k := range kinds {
+		if r.Proto == k.proto && r.Src.Addr == k.src && r.Dst.Addr == k.dst && (r.Dst.Port == k.port || k.proto == probe.ICMP) {
+			b.allowed[r]++
+			return true
+		}
+	}
+	return false
+}
+
+func (b *ledger) compare(t *testing.T, want *ledger) {
+	t.Helper()
+	compare(t, want.allowed, b.allowed)
+	compare(t, want.refused, b.refused)
 }
 
 func compare[V comparable](t *testing.T, want, got map[record.Record]V) {

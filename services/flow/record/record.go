@@ -96,7 +96,7 @@ const (
 	Unknown   End = iota // no protocol that says so, a refusal
 	Finished             // TCP: both sides said so
 	Reset                // TCP: one side broke it off
-	Expired              // TCP: nothing came any more
+	Expired              // TCP: it was open, and nothing came any more or no rule lets it be now
 	Unopened             // TCP: never answered, or never complete
 	Continues            // a part of a connection that goes on
 	Lost                 // it was gone when flows were looked at again
