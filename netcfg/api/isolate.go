@@ -10,8 +10,9 @@ import (
 )
 
 // Quarantine keeps machines from everybody, whatever the configuration says: an isolated
-// machine reaches nothing but the box's DHCP server, and nobody reaches it. That is in
-// the history like any change, and needs no confirmation, as it can be taken back at once.
+// machine reaches nothing but the box's DHCP server and a page that says so, and nobody
+// reaches it. That is in the history like any change, and needs no confirmation, as it can
+// be taken back at once.
 type Quarantine interface {
 	Isolated(context.Context) ([]Isolation, error) // the latest last
 	Isolate(context.Context, Isolate) (*Isolation, error)
