@@ -206,7 +206,7 @@ func (b *cells) rules(from, to string) []CellRule {
 		if line, ok := b.lines[rule.Name]; ok && len(line.Protocols) > 0 {
 			rules[i].Services = line.Protocols // as people wrote them
 		} else {
-			rules[i].Services = words(services[rule])
+			rules[i].Services = named(services[rule])
 		}
 	}
 	return rules
@@ -236,6 +236,18 @@ func (b *cells) name(party string, s policy.Side) string {
 		h.Device = b.p.DeviceAt(s.Prefix.Addr())
 	}
 	return h.Name()
+}
+
+// named writes services as people call them, where one is usual for what they are.
+func named(services []model.Service) (list []string) {
+	for _, s := range services {
+		name := words([]model.Service{s})[0]
+		if app := model.Application(s.Proto, s.Lo); app != "" && s.Lo == s.Hi {
+			name = app
+		}
+		list = with(list, name)
+	}
+	return list
 }
 
 // with appends a name that a list does not have yet.
