@@ -247,7 +247,7 @@ func (v *visit) flowsPage() error {
 	q := v.URL.Query()
 	view := flowsView{flowFilters: readFlowFilters(q), Top: q.Get("top"), By: record.Group(q.Get("by"))}
 	view.Filtered = len(view.Values()) > 0
-	view.Views = view.tabs()
+	view.Views = view.tabs(record.Measure(view.Top), view.By)
 	zones, err := v.box().Zones(v.Context())
 	if err != nil {
 		return err
@@ -301,24 +301,29 @@ func (v *visit) tellRecords(view *flowsView, ask url.Values, page int) error {
 	return nil
 }
 
-// flowTops are the views of who did most.
+// flowTops are the views of flows: the latest, those to come, and who did most.
 var flowTops = []struct {
 	top   record.Measure
 	by    record.Group
 	title string
 }{
-	{"", "", "Latest"}, {record.ByBytes, record.PerDevice, "Devices by bytes"}, {record.ByBytes, record.PerDestination, "Destinations by bytes"},
+	{"", "", "Latest"}, {"live", "", "Live"}, {record.ByBytes, record.PerDevice, "Devices by bytes"}, {record.ByBytes, record.PerDestination, "Destinations by bytes"},
 	{record.ByConnections, record.PerRule, "Rules by connections"}, {record.ByRefused, record.PerDevice, "Most refused"},
 }
 
-func (f *flowsView) tabs() (list []tab) {
+// tabs are the views, with the same filters. One of them is shown.
+func (f flowFilters) tabs(top record.Measure, by record.Group) (list []tab) {
 	for _, t := range flowTops {
-		q := f.Values()
-		if t.top != "" {
+		path, q := "/flows", f.Values()
+		switch t.top {
+		case "":
+		case "live":
+			path = "/flows/live"
+		default:
 			q.Set("top", string(t.top))
 			q.Set("by", string(t.by))
 		}
-		list = append(list, tab{Title: t.title, Path: "/flows?" + q.Encode(), Here: f.Top == string(t.top) && f.By == t.by})
+		list = append(list, tab{Title: t.title, Path: path + "?" + q.Encode(), Here: top == t.top && by == t.by})
 	}
 	return list
 }

@@ -79,6 +79,11 @@ func answerFlows(mux *http.ServeMux) {
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	})
+	mux.HandleFunc("GET /v1/flows/live", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("\n"))
+		_ = json.NewEncoder(w).Encode(sampleFlows()[1])
+		_ = json.NewEncoder(w).Encode(map[string]int{"skipped": 7})
+	})
 	mux.HandleFunc("GET /v1/flows/talks", func(w http.ResponseWriter, r *http.Request) {
 		q, ok := ask(w, r)
 		if !ok {

@@ -79,6 +79,7 @@ type server struct {
 	pages    collector
 	nav      []page // that stand in the navigation
 	count    counters
+	watchers watchers // of live pages
 	upload   upload
 	image    manifest.Info
 

@@ -87,3 +87,33 @@ const reload = document.body.dataset.reload;
 if (Number(reload) > 0) later(location.pathname + location.search, reload);
 const back = document.querySelector("[data-back]");
 if (back) later(back.dataset.back, 10);
+
+// Live flows: rows come as they are recorded. Nothing is read out, there are too many.
+const live = document.querySelector("[data-live]");
+if (live) {
+	const pause = live.querySelector("[data-live-pause]");
+	const rows = live.querySelector("tbody");
+	let source, skipped = 0;
+	const say = (text) => { live.querySelector("[data-live-state]").textContent = text + (skipped ? ` ${skipped} skipped: more came than could be shown.` : ""); };
+	const begin = () => {
+		source = new EventSource(live.dataset.live);
+		source.onopen = () => say("Live.");
+		source.onerror = () => say(source.readyState === EventSource.CLOSED ? "It has stopped: load the page again." : "Connecting again.");
+		source.addEventListener("skipped", (event) => { skipped += Number(event.data); say("Live."); });
+		source.onmessage = (event) => {
+			const row = document.createElement("template");
+			row.innerHTML = event.data; // the box has written it
+			rows.prepend(row.content);
+			while (rows.rows.length > 200) rows.deleteRow(-1);
+		};
+	};
+	pause.hidden = false;
+	pause.addEventListener("click", () => {
+		const going = source.readyState !== EventSource.CLOSED;
+		if (going) source.close();
+		else begin();
+		pause.textContent = going ? "Go on" : "Pause";
+		if (going) say("Paused: what comes meanwhile is in the list of the latest.");
+	});
+	begin();
+}

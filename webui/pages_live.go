@@ -1,0 +1,164 @@
+//go:build linux
+
+package webui
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"bulkhead/netcfg/model"
+	"bulkhead/services/auth/access"
+	"bulkhead/services/flow/record"
+)
+
+// livePages show flows as they are recorded.
+var livePages = []page{
+	{"GET /flows/live", access.Read, "Live flows", false, (*visit).livePage},
+	{"GET /flows/live/events", access.Read, "", false, (*visit).liveEvents},
+}
+
+// Bounds of streams. A stream ends with its visit, after two minutes: the browser asks for
+// the next one, and whether it may is looked at again.
+const (
+	maxFollowers   = 8
+	maxOwnFollowed = 3                // of one session
+	eventTime      = 10 * time.Second // that a browser may take for one event
+	liveRows       = 20               // that are there already
+)
+
+// watchers counts who follows, by session.
+type watchers struct {
+	mu    sync.Mutex
+	total int
+	by    map[string]int
+}
+
+// enter reports whether there is room for another stream of a session.
+func (w *watchers) enter(session string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.total >= maxFollowers || w.by[session] >= maxOwnFollowed {
+		return false
+	}
+	if w.by == nil {
+		w.by = map[string]int{}
+	}
+	w.total++
+	w.by[session]++
+	return true
+}
+
+func (w *watchers) leave(session string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.total--
+	if w.by[session]--; w.by[session] == 0 {
+		delete(w.by, session)
+	}
+}
+
+// liveView is the flows that there are, and where more come from.
+type liveView struct {
+	flowsView
+	Stream string
+}
+
+func (liveView) refresh() int { return 10 }
+
+// liveFilters are those that make sense for what is yet to come.
+func (v *visit) liveFilters() flowFilters {
+	f := readFlowFilters(v.URL.Query())
+	f.Since, f.Until = "", ""
+	return f
+}
+
+func (v *visit) livePage() error {
+	f := v.liveFilters()
+	view := liveView{flowsView: flowsView{flowFilters: f, Filtered: len(f.Values()) > 0, Views: f.tabs("live", "")}, Stream: "/flows/live/events?" + f.Values().Encode()}
+	zones, err := v.box().Zones(v.Context())
+	if err != nil {
+		return err
+	}
+	for _, z := range zones {
+		view.Zones = append(view.Zones, z.Name)
+	}
+	view.Zones = append(view.Zones, model.Internet, model.Box)
+	ask, err := v.flowQuery(f)
+	if err != nil {
+		view.Stream, view.Error = "", upperFirst(err.Error())+"."
+		return v.showAs(http.StatusUnprocessableEntity, "live", view)
+	}
+	ask.Set("limit", strconv.Itoa(liveRows))
+	list, err := askFlowd[[]record.Record](v, "/v1/flows", ask)
+	if err != nil {
+		return err
+	}
+	rules := v.rulePaths()
+	for i := range list {
+		view.Rows = append(view.Rows, v.flowLine(&list[i], rules))
+	}
+	return v.show("live", view)
+}
+
+// liveEvents sends rows as flows are recorded.
+func (v *visit) liveEvents() error {
+	ask, err := v.flowQuery(v.liveFilters())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errForm, err)
+	}
+	if !v.s.watchers.enter(v.secret) {
+		fail(v.w, http.StatusTooManyRequests, "too many pages follow already: close one")
+		return nil
+	}
+	defer v.s.watchers.leave(v.secret)
+	req, err := http.NewRequestWithContext(v.Context(), http.MethodGet, "http://flowd/v1/flows/live?"+ask.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: ownTransport(v.s.o.Flowd)}
+	resp, err := client.Do(req)
+	if err != nil {
+		return errNoFlowd
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		fail(v.w, http.StatusServiceUnavailable, fmt.Sprintf("flowd answers %s", resp.Status))
+		return nil
+	}
+	v.w.Header().Set("Content-Type", "text/event-stream")
+	conn := http.NewResponseController(v.w)
+	rules := v.rulePaths()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		_ = conn.SetWriteDeadline(time.Now().Add(eventTime)) // there is one without it, only later
+		if _, err := v.w.Write(v.event(lines.Bytes(), rules)); err != nil || conn.Flush() != nil {
+			return nil // the browser has left
+		}
+	}
+	return nil
+}
+
+// event makes one of a line of flowd's: a row, how many were skipped, or a sign of life.
+func (v *visit) event(line []byte, rules map[string]string) []byte {
+	var said struct {
+		record.Record
+		Skipped uint64 `json:"skipped"`
+	}
+	if len(line) == 0 || json.Unmarshal(line, &said) != nil {
+		return []byte(": alive\n\n")
+	}
+	if said.Skipped > 0 {
+		return fmt.Appendf(nil, "event: skipped\ndata: %d\n\n", said.Skipped)
+	}
+	var row bytes.Buffer
+	if err := sheets["live"].ExecuteTemplate(&row, "flow", v.flowLine(&said.Record, rules)); err != nil {
+		v.s.log.Error("write a row", "err", err)
+		return []byte(": \n\n")
+	}
+	return fmt.Appendf(nil, "data: %s\n\n", bytes.Join(bytes.Fields(row.Bytes()), []byte(" ")))
+}
