@@ -249,6 +249,7 @@ func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 	}
 	defer film.Close()
 	echo(t, film, "before")
+	asked := time.Now()
 	if _, err := b.API.Isolate(b.ctx, api.Isolate{Machine: "tv", Author: "kim", Why: "a test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -258,9 +259,6 @@ func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 		}
 	})
 	defer free()
-	if out, err := tv.Output("udhcpc", "-i", "eth0", "-q", "-n", "-t", "10", "-T", "1", "-s", "/bin/true"); err != nil {
-		t.Errorf("no lease: %v\n%s", err, out)
-	}
 	eventually(t, "a page that says so", func() (string, bool) {
 		c, err := dial(tv.Host, "tcp4", nextcloud.Addr, 80)
 		if err != nil {
@@ -272,6 +270,12 @@ func TestIsolatedMachineKeepsItsLease(t *testing.T) {
 		page, err := io.ReadAll(c)
 		return string(page), err == nil && has(string(page), "HTTP/1.1 511", "This device is isolated")
 	})
+	if d := time.Since(asked); d > time.Second {
+		t.Errorf("the page is there after %v, want a second at most", d)
+	}
+	if out, err := tv.Output("udhcpc", "-i", "eth0", "-q", "-n", "-t", "10", "-T", "1", "-s", "/bin/true"); err != nil {
+		t.Errorf("no lease: %v\n%s", err, out)
+	}
 	for _, server := range []string{tv.Zone.Gateway.String(), "9.9.9.9"} {
 		if out, err := tv.Output("dig", "+short", "+tries=2", "+time=2", "@"+server, "films.example"); err != nil || strings.TrimSpace(out) != tv.Zone.Gateway.String() {
 			t.Errorf("asked by the isolated machine, %s says %q, %v", server, out, err)
