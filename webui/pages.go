@@ -39,7 +39,7 @@ const (
 
 // allPages returns all of them, in the order of the navigation.
 func allPages() []page {
-	return slices.Concat(boxPages, zonePages, devicePages, flowPages, livePages, talkPages, configPages, changePages, setupPages, reportPages, systemPages, adminPages, accountPages, clientPages, entryPages)
+	return slices.Concat(boxPages, zonePages, devicePages, flowPages, livePages, talkPages, suggestPages, configPages, changePages, setupPages, reportPages, systemPages, adminPages, accountPages, clientPages, entryPages)
 }
 
 //go:embed templates

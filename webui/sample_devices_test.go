@@ -197,7 +197,7 @@ func sampleFlowd() *http.ServeMux {
 		}))
 	})
 	mux.HandleFunc("GET /v1/flows/needs", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, flows.Needs{Needs: []flows.Need{}, Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: sampleNow.AddDate(0, -4, 0)})
+		say(w, flows.Needs{Needs: sampleNeeds(), Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: sampleNow.AddDate(0, -4, 0)})
 	})
 	mux.HandleFunc("GET /v1/flows/top", func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Get("by") == "refused" {

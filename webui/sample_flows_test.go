@@ -142,3 +142,16 @@ func manyTalks() (list []record.TalkSum) {
 	}
 	return list
 }
+
+// sampleNeeds are what rules could be proposed for.
+func sampleNeeds() []flows.Need {
+	need := func(from, to flows.Party, port uint16, count uint64, reason string) flows.Need {
+		return flows.Need{Kind: flows.Kind{From: from, To: to, Proto: 6, Port: port, Reason: reason}, Count: count, First: sampleNow.AddDate(0, 0, -5), Last: sampleNow.Add(-time.Hour)}
+	}
+	tv, nas := flows.Party{Zone: "iot", Device: "tv", Addr: netip.MustParseAddr("192.168.40.12")}, flows.Party{Zone: "storage", Device: "nas", Addr: netip.MustParseAddr("192.168.30.10")}
+	return []flows.Need{
+		need(tv, nas, 445, 41, "policy"),
+		need(flows.Party{Zone: "services", Device: "nextcloud", Addr: netip.MustParseAddr("192.168.20.11")}, nas, 22, 3, "policy"),
+		need(flows.Party{Zone: "internet"}, nas, 22, 900, "policy"),
+	}
+}
