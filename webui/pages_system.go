@@ -104,6 +104,9 @@ func (v *visit) systemPage() error {
 	}
 	for _, p := range ports {
 		row := portRow{Name: p.Name, Use: p.Use, MAC: p.MAC.String(), Driver: p.Driver, Link: p.Carrier, Speed: speedText(p.Speed)}
+		if p.Uplink {
+			row.Zones = append(row.Zones, "internet")
+		}
 		for _, z := range zones {
 			if p.Use == "" || z.Port != p.Use {
 				continue

@@ -21,7 +21,7 @@ type sample struct {
 
 func (sample) Ports(context.Context) ([]api.Port, error) {
 	return []api.Port{
-		{Name: "enp1s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 1}, Driver: "igc", Carrier: true, Speed: 1000, Use: "wan"},
+		{Name: "enp1s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 1}, Driver: "igc", Carrier: true, Speed: 1000, Use: "wan", Uplink: true},
 		{Name: "enp2s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 2}, Driver: "igc", Carrier: true, Speed: 2500, Use: "trunk"},
 		{Name: "enp3s0", MAC: model.MAC{0x52, 0x54, 0, 0x10, 0, 3}, Driver: "igc"},
 	}, nil

@@ -34,8 +34,9 @@ type Port struct {
 	MAC     model.MAC `json:"mac"`
 	Driver  string    `json:"driver,omitempty"`
 	Carrier bool      `json:"carrier,omitempty"`
-	Speed   int       `json:"speed,omitempty"` // Mbit/s; 0: there is no cable, or the driver does not say
-	Use     string    `json:"use,omitempty"`   // name that the configuration in force gives it
+	Speed   int       `json:"speed,omitempty"`  // Mbit/s; 0: there is no cable, or the driver does not say
+	Use     string    `json:"use,omitempty"`    // name that the configuration in force gives it
+	Uplink  bool      `json:"uplink,omitempty"` // the internet is behind it, by that configuration
 }
 
 // NewBackup asks for a backup.

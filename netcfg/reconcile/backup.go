@@ -59,6 +59,8 @@ func (r *Reconciler) Ports(ctx context.Context) (list []api.Port, err error) {
 			for _, c := range r.target.cfg.Ports {
 				if c.MAC == mac && !r.target.setup {
 					p.Use = c.Name
+					up := r.target.cfg.Uplink
+					p.Uplink = up != nil && up.Port.Name == c.Name
 				}
 			}
 			list = append(list, p)

@@ -149,6 +149,9 @@ func (b *box) numbers() (list []int) {
 func TestBoxComesBackOnOtherHardware(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, owner := lived(t)
+		if ports, err := old.r.Ports(t.Context()); err != nil || len(ports) != 3 || ports[0].Use == "" || !ports[0].Uplink || ports[1].Uplink {
+			t.Errorf("ports: %+v, %v", ports, err)
+		}
 		given := old.given()
 		archive, in := old.opened(owner)
 		old.stop()
