@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -264,5 +265,35 @@ func TestSSLScanFindsNothingWeak(t *testing.T) {
 	}
 	if doc.Test.Compression.Supported != 0 || len(doc.Test.Protocols) < 5 || len(doc.Test.Ciphers) == 0 || len(doc.Test.Certificates) == 0 {
 		t.Errorf("compression, or little was looked at:\n%s", out)
+	}
+}
+
+// Who is not in an admin zone is hung up on, should the ruleset ever let them through.
+func TestOnlyAdminZonesAreServed(t *testing.T) {
+	b := newBox(t)
+	c := conf1
+	c.From = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/30")}
+	b.start(c)
+	for port, from := range map[uint16]string{b.o.HTTPS: "127.0.0.9", b.o.HTTP: "127.0.0.9"} {
+		for _, tt := range []struct {
+			from   string
+			served bool
+		}{{"127.0.0.2", true}, {from, false}} {
+			d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(tt.from)}}
+			conn, err := d.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if port == b.o.HTTPS {
+				err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
+			} else {
+				fmt.Fprint(conn, "GET / HTTP/1.0\r\nHost: gw\r\n\r\n")
+				_, err = conn.Read(make([]byte, 1))
+			}
+			if (err == nil) != tt.served {
+				t.Errorf("port %d from %s: %v", port, tt.from, err)
+			}
+			conn.Close()
+		}
 	}
 }

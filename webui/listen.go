@@ -36,6 +36,7 @@ type listeners struct {
 	port  uint16
 	serve func(net.Listener) error // until the listener is closed
 	guard guard
+	admit func(netip.Addr) bool // whether an address is one from which the pages are reached
 
 	want chan []netip.Addr
 	open map[netip.Addr]net.Listener
@@ -43,9 +44,9 @@ type listeners struct {
 	wg   sync.WaitGroup
 }
 
-func newListeners(log *slog.Logger, port uint16, serve func(net.Listener) error) *listeners {
+func newListeners(log *slog.Logger, port uint16, admit func(netip.Addr) bool, serve func(net.Listener) error) *listeners {
 	return &listeners{
-		log: log, port: port, serve: serve, want: make(chan []netip.Addr, 1),
+		log: log, port: port, admit: admit, serve: serve, want: make(chan []netip.Addr, 1),
 		open: make(map[netip.Addr]net.Listener), said: make(map[netip.Addr]string),
 	}
 }
@@ -107,7 +108,7 @@ func (s *listeners) set(ctx context.Context, want []netip.Addr) bool {
 		s.open[a] = l
 		s.log.Info("listening", "address", l.Addr())
 		s.wg.Go(func() {
-			err := s.serve(&guarded{l, &s.guard})
+			err := s.serve(&guarded{l, &s.guard, s.admit})
 			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 				s.log.Error("serve", "address", l.Addr(), "err", err)
 			}
@@ -162,10 +163,12 @@ func (g *guard) leave(a netip.Addr) {
 	}
 }
 
-// guarded is a listener that hangs up on connections that the guard has no room for.
+// guarded is a listener that hangs up on connections that the guard has no room for, and on
+// those from elsewhere: the ruleset lets none through, and is not the only one to look.
 type guarded struct {
 	net.Listener
 	guard *guard
+	admit func(netip.Addr) bool
 }
 
 func (l *guarded) Accept() (net.Conn, error) {
@@ -175,7 +178,7 @@ func (l *guarded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from := addrOf(c.RemoteAddr().String())
-		if l.guard.enter(from) {
+		if l.admit(from) && l.guard.enter(from) {
 			return &counted{Conn: c, leave: sync.OnceFunc(func() { l.guard.leave(from) })}, nil
 		}
 		_ = c.Close() // nothing was written to it

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -113,8 +114,8 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 	log.Info("started", "fingerprint", id.fingerprint())
 
 	secure, plain := s.httpsServer(), s.httpServer()
-	pages := newListeners(log, o.HTTPS, func(l net.Listener) error { return secure.ServeTLS(l, "", "") })
-	signs := newListeners(log, o.HTTP, func(l net.Listener) error { return plain.Serve(l) })
+	pages := newListeners(log, o.HTTPS, s.admits, func(l net.Listener) error { return secure.ServeTLS(l, "", "") })
+	signs := newListeners(log, o.HTTP, s.admits, func(l net.Listener) error { return plain.Serve(l) })
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.serveControl(ctx) })
@@ -136,6 +137,12 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		return errors.Join(end(secure), end(plain))
 	})
 	return group.Wait()
+}
+
+// admits reports whether an address is in an admin zone.
+func (s *server) admits(a netip.Addr) bool {
+	nets := s.conf.Load().From
+	return len(nets) == 0 || slices.ContainsFunc(nets, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // goodbye is how long requests may take that are under way when the service ends.

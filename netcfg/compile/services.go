@@ -94,9 +94,20 @@ func (c *compiler) compileFlow() svcconf.Flow {
 
 func (c *compiler) compileWeb() svcconf.Web {
 	return svcconf.Web{
-		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), Gokrazy: c.cfg.System.Updates.Gokrazy,
+		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), From: c.adminNets(), Gokrazy: c.cfg.System.Updates.Gokrazy,
 		ClientCertificates: c.cfg.System.ClientCertificates,
 	}
+}
+
+// adminNets are the networks of the zones that adminAddrs are in.
+func (c *compiler) adminNets() []netip.Prefix {
+	var list []netip.Prefix
+	for _, z := range c.cfg.Zones {
+		if _, ok := c.links[z.Name]; ok && z.Admin {
+			list = append(list, z.Subnet)
+		}
+	}
+	return list
 }
 
 // compilePush says where the history goes. What there is of it, netcfgd adds.

@@ -258,10 +258,11 @@ type FlowKeep struct {
 
 // Web configures webuid.
 type Web struct {
-	Name    string       `json:"name"` // of the box
-	Domain  string       `json:"domain"`
-	Listen  []netip.Addr `json:"listen"`  // the box's address in each admin zone whose link is there
-	Gokrazy bool         `json:"gokrazy"` // pass gokrazy's update protocol on to updated
+	Name    string         `json:"name"` // of the box
+	Domain  string         `json:"domain"`
+	Listen  []netip.Addr   `json:"listen"`         // the box's address in each admin zone whose link is there
+	From    []netip.Prefix `json:"from,omitempty"` // networks of these zones: others are hung up on; none: nobody is
+	Gokrazy bool           `json:"gokrazy"`        // pass gokrazy's update protocol on to updated
 	// ClientCertificates says that who shows no certificate that the box has made gets no
 	// further, whatever else they have.
 	ClientCertificates bool `json:"clientCertificates,omitempty"`
