@@ -56,12 +56,11 @@ func TestGoodUpdatesAreKept(t *testing.T) {
 
 func TestChecksSayWhatAnswers(t *testing.T) {
 	b := newBox(t)
-	b.turnOn()
 	b.look.set("SERVFAIL")
 	for _, ago := range []string{"", "which is good for a moment"} {
 		got, err := b.client.Checks(t.Context())
 		if want := []api.Check{{What: "DNS in zone iot", Error: "SERVFAIL"}}; err != nil || !cmp.Equal(got, want) {
-			t.Errorf("got %+v, %v, want %+v", got, err, want)
+			t.Errorf("%q: got %+v, %v, want %+v", ago, got, err, want)
 		}
 		if ago == "" {
 			b.look.set("")
