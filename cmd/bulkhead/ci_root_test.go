@@ -220,9 +220,15 @@ func (r *runner) checkAnswers(token string) {
 		if _, ok := get["responses"].(map[string]any)["200"].(map[string]any)["content"].(map[string]any)["application/json"]; !ok {
 			continue // a stream, which has no end
 		}
+		if strings.HasSuffix(path, "/checks") {
+			continue // updated does not run here
+		}
 		query := ""
-		if strings.HasSuffix(path, "/why") {
+		switch {
+		case strings.HasSuffix(path, "/why"):
 			query = "?from=management&to=gadgets&protocol=any"
+		case strings.HasSuffix(path, "/contacts"):
+			query = "?of=192.168.10.99"
 		}
 		value := "1"
 		if strings.Contains(path, "/matrix/") {
