@@ -121,3 +121,20 @@ func TestKernelReadsBackTheExamples(t *testing.T) {
 		})
 	}
 }
+
+// TestPairTextIsOfOnePair asks for a pair with a rule, and for one that there is not.
+func TestPairTextIsOfOnePair(t *testing.T) {
+	table := compileExample(t, "../../configs/zero-trust.yaml").State.Ruleset.Table
+	text := compile.PairText(table, "services", "storage")
+	for _, want := range []string{"chain services_storage {", `comment "nextcloud-data"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if n := strings.Count(text, "\tchain ") + strings.Count(text, "    chain "); n != 1 || strings.Contains(text, "services_internet") {
+		t.Errorf("%d chains, or those of others, in\n%s", n, text)
+	}
+	if text := compile.PairText(table, "services", "nowhere"); text != "" {
+		t.Errorf("got\n%s", text)
+	}
+}
