@@ -55,8 +55,7 @@ func (v *visit) overviewPage() error {
 			news++
 		}
 	}
-	refused := uint64(0)
-	sums, err := v.refusedBetween(url.Values{})
+	sums, refused, err := v.refusedBetween(url.Values{})
 	for _, n := range sums {
 		refused += n
 	}

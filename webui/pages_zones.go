@@ -33,6 +33,7 @@ var zonePages = []page{
 type zonesView struct {
 	Parties []string
 	Rows    []matrixRow
+	More    uint64 // packets refused in the last hour that are in no cell: there was no room for them
 	Blind   string // why it is not known what was refused; "": it is
 }
 
@@ -53,8 +54,8 @@ func (v *visit) zonesPage() error {
 	if err != nil {
 		return err
 	}
-	refused, err := v.refusedBetween(url.Values{})
-	view := zonesView{Parties: m.Parties}
+	refused, more, err := v.refusedBetween(url.Values{})
+	view := zonesView{Parties: m.Parties, More: more}
 	if err != nil {
 		view.Blind = err.Error()
 	}
@@ -103,20 +104,21 @@ func matrixCellOf(from, to string, c *api.Cell) matrixCell {
 	return cell
 }
 
-// refusedBetween asks what was refused in the last hour, in packets.
-func (v *visit) refusedBetween(q url.Values) (map[pairOf]uint64, error) {
+// refusedBetween asks what was refused in the last hour, in packets, and how many there was
+// no room to tell the pair of: a scan of ports has one sum per port.
+func (v *visit) refusedBetween(q url.Values) (sums map[pairOf]uint64, more uint64, err error) {
 	q.Set("verdict", record.Refused.String())
 	q.Set("since", time.Now().Add(-time.Hour).UTC().Format(time.RFC3339))
 	q.Set("limit", strconv.Itoa(flows.MaxLimit))
 	t, err := askFlowd[flows.Talks](v, "/v1/flows/talks", q)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	sums := map[pairOf]uint64{}
+	sums = map[pairOf]uint64{}
 	for _, s := range t.Talks {
 		sums[pairOf{s.From.Zone, s.To.Zone}] += s.Sum.Refused
 	}
-	return sums, nil
+	return sums, t.Rest.Refused, nil
 }
 
 // rulesOnPage is how many rules a page lists.
@@ -144,7 +146,6 @@ func (c cellView) title() string { return "From " + c.From + " to " + c.To }
 type ruleRow struct {
 	api.CellRule
 	Place       string // file and line
-	Edit        string // address of the form; "": the rule is not of the file
 	Connections uint64
 	Refused     uint64
 	Bytes       string
@@ -184,8 +185,8 @@ func (v *visit) cellPage() error {
 		}
 		view.Rules = append(view.Rules, row)
 	}
-	if sums, err := v.refusedBetween(url.Values{"from": {from}, "to": {to}}); err == nil {
-		view.Refused = sums[pairOf{from, to}]
+	if sums, more, err := v.refusedBetween(url.Values{"from": {from}, "to": {to}}); err == nil {
+		view.Refused = sums[pairOf{from, to}] + more
 	}
 	return v.show("cell", view)
 }
@@ -204,17 +205,28 @@ func ruleHas(r *api.CellRule, word string) bool {
 	return false
 }
 
-// usesOf asks how often the rules of a cell decided.
+// usesOf asks how often the rules of a cell decided. What only refuses is in no list by
+// connections, so that there are two; each is of one verdict, so that flowd looks through its
+// records no more often than for one list of both.
 func (v *visit) usesOf(from, to string) (map[string]record.Sum, error) {
-	list, err := askFlowd[[]record.Sum](v, "/v1/flows/top", url.Values{
-		"from": {from}, "to": {to}, "per": {string(record.PerRule)}, "by": {string(record.ByConnections)},
-		"since": {time.Now().AddDate(0, 0, -ruleDays).UTC().Format(time.RFC3339)}, "limit": {"1000"},
-	})
 	uses := map[string]record.Sum{}
-	for _, s := range list {
-		uses[s.Key] = s
+	for by, verdict := range map[record.Measure]record.Verdict{record.ByConnections: record.Allowed, record.ByRefused: record.Refused} {
+		list, err := askFlowd[[]record.Sum](v, "/v1/flows/top", url.Values{
+			"from": {from}, "to": {to}, "per": {string(record.PerRule)}, "by": {string(by)}, "verdict": {verdict.String()},
+			"since": {time.Now().AddDate(0, 0, -ruleDays).UTC().Format(time.RFC3339)}, "limit": {strconv.Itoa(flows.MaxLimit)},
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range list {
+			sum := uses[s.Key]
+			sum.Connections, sum.Refused = sum.Connections+s.Connections, sum.Refused+s.Refused
+			sum.Out.Add(s.Out)
+			sum.In.Add(s.In)
+			uses[s.Key] = sum
+		}
 	}
-	return uses, err
+	return uses, nil
 }
 
 // lastUse asks when a rule last decided; it is zero if nobody knows.
@@ -318,21 +330,84 @@ func change(d *api.Verdict) string {
 	return "No rule can allow it: the packet would have to come from where it belongs."
 }
 
-var portWord = regexp.MustCompile(`^(tcp|udp)/([0-9]{1,5})$`)
+// service is what flows know of a service: a protocol, and ports or ICMP types.
+type service struct {
+	proto  uint8
+	lo, hi uint16
+}
 
-// flowsLike asks for the last flows of the kind.
-func (v *visit) flowsLike(w *api.Why) ([]flowRow, error) {
-	q := url.Values{"from": {w.From}, "to": {w.To}, "limit": {"10"}}
-	if len(w.Verdicts) > 0 && len(w.Verdicts[0].Services) > 0 {
-		if m := portWord.FindStringSubmatch(w.Verdicts[0].Services[0]); m != nil {
-			q.Set("proto", map[string]string{"tcp": "6", "udp": "17"}[m[1]])
-			q.Set("port", m[2])
+var serviceWord = regexp.MustCompile(`^(?:proto/([0-9]{1,3})|([a-z]+)(?:/([0-9]{1,5})(?:-([0-9]{1,5}))?)?)$`)
+
+// servicesOf reads the services that an answer is about. There are none if it is about
+// everything.
+func servicesOf(verdicts []api.Verdict) (list []service) {
+	for _, d := range verdicts {
+		for _, word := range d.Services {
+			m := serviceWord.FindStringSubmatch(word)
+			if m == nil {
+				return nil
+			}
+			s := service{hi: 65535}
+			if n, err := strconv.ParseUint(m[1], 10, 8); err == nil {
+				s.proto = uint8(n)
+			} else if p, ok := model.ProtoByName(m[2]); ok {
+				s.proto = p
+			} else {
+				return nil
+			}
+			if n, err := strconv.ParseUint(m[3], 10, 16); err == nil {
+				s.lo, s.hi = uint16(n), uint16(n)
+			}
+			if n, err := strconv.ParseUint(m[4], 10, 16); err == nil {
+				s.hi = uint16(n)
+			}
+			if !slices.Contains(list, s) {
+				list = append(list, s)
+			}
 		}
 	}
-	list, err := askFlowd[[]record.Record](v, "/v1/flows", q)
-	if err != nil {
-		return nil, err
+	return list
+}
+
+const (
+	likeOnPage = 10   // flows that an answer shows
+	likeLooked = 1000 // flows of a protocol that are looked through for more than one port
+)
+
+// flowsLike asks for the last flows of the kind, once for each protocol.
+func (v *visit) flowsLike(w *api.Why) ([]flowRow, error) {
+	services := servicesOf(w.Verdicts)
+	byProto := map[uint8][]service{}
+	for _, s := range services {
+		byProto[s.proto] = append(byProto[s.proto], s)
 	}
+	if len(services) == 0 {
+		byProto[0] = nil
+	}
+	var list []record.Record
+	for proto, services := range byProto {
+		q := url.Values{"from": {w.From}, "to": {w.To}, "limit": {strconv.Itoa(likeOnPage)}}
+		if proto != 0 {
+			q.Set("proto", strconv.Itoa(int(proto)))
+		}
+		switch {
+		case len(services) == 1 && services[0].lo == services[0].hi:
+			q.Set("port", strconv.Itoa(int(services[0].lo)))
+		case len(services) > 0:
+			q.Set("limit", strconv.Itoa(likeLooked))
+		}
+		found, err := askFlowd[[]record.Record](v, "/v1/flows", q)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range found {
+			if proto == 0 || slices.ContainsFunc(services, func(s service) bool { return s.lo <= r.Dst.Port && r.Dst.Port <= s.hi }) {
+				list = append(list, r)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b record.Record) int { return b.End.Compare(a.End) })
+	list = list[:min(len(list), likeOnPage)]
 	var rows []flowRow
 	for i := range list {
 		r := &list[i]

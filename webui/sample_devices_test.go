@@ -200,6 +200,10 @@ func sampleFlowd() *http.ServeMux {
 		say(w, flows.Needs{Needs: sampleNeeds(), Used: map[string]int{"browsing": 30, "admin": 90}, Oldest: sampleNow.AddDate(0, -4, 0)})
 	})
 	mux.HandleFunc("GET /v1/flows/top", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("per") == "rule" {
+			say(w, sampleUses(r.URL.Query()))
+			return
+		}
 		if q := r.URL.Query(); q.Get("by") == "refused" {
 			say(w, []record.Sum{{Key: "nas", Zone: "storage", Refused: 12}, {Key: "198.51.100.7", Zone: "internet", Refused: 3}})
 			return

@@ -68,10 +68,6 @@ func answerFlows(mux *http.ServeMux) {
 			return
 		}
 		list := []record.Record{}
-		if q.Limit <= 10 {
-			_ = json.NewEncoder(w).Encode(sampleFlows())
-			return
-		}
 		for _, r := range append(sampleRecords(), sampleFlows()...) {
 			if q.Match(&r) && len(list) < q.Limit {
 				list = append(list, r)
@@ -90,7 +86,11 @@ func answerFlows(mux *http.ServeMux) {
 			return
 		}
 		if q.Limit != 2000 {
-			_ = json.NewEncoder(w).Encode(sampleTalks())
+			t := sampleTalks()
+			if r.URL.Query().Get("from") == "" {
+				t.Rest.Refused = 31
+			}
+			_ = json.NewEncoder(w).Encode(t)
 			return
 		}
 		t := flows.Talks{Talks: []record.TalkSum{}}

@@ -4,8 +4,10 @@ package webui_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -15,7 +17,6 @@ import (
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
-	"bulkhead/netcfg/model"
 	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/record"
 )
@@ -60,24 +61,26 @@ func (sample) Compiled(_ context.Context, from, to string) (*api.Compiled, error
 
 func (sample) Why(_ context.Context, from, to, protocol string) (*api.Why, error) {
 	p := sampleRules().Policy
-	end := func(name string) (model.Endpoint, error) {
-		if z := p.Config.Zone(name); z != nil {
-			return model.Endpoint{Kind: model.KindZone, Zone: z}, nil
-		}
-		if d := p.Config.Device(name); d != nil {
-			return model.Endpoint{Kind: model.KindDevice, Zone: d.Zone, Device: d}, nil
-		}
-		return model.Endpoint{}, api.Unknown(fmt.Errorf("nothing is called %q", name))
+	sources, err1 := conf.Endpoints(p.Config, from)
+	targets, err2 := conf.Endpoints(p.Config, to)
+	services, err3 := conf.Services(p.Config, protocol)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, api.Unknown(err)
 	}
-	a, err := end(from)
-	if err != nil {
-		return nil, err
+	return &api.Why{From: from, To: to, Protocol: protocol, Verdicts: api.Explain(p, sources, targets, services)}, nil
+}
+
+// sampleUses is how often the rules of a pair decided. As flowd does, it has only rules for
+// which the measure is not 0.
+func sampleUses(q url.Values) []record.Sum {
+	list := []record.Sum{}
+	switch q.Get("from") + " " + q.Get("to") + " " + q.Get("by") {
+	case "services storage connections":
+		list = append(list, record.Sum{Key: "nextcloud-data", Connections: 88, Out: record.Count{Bytes: 88_000}, In: record.Count{Bytes: 22_000_000}})
+	case "iot internet refused":
+		list = append(list, record.Sum{Key: "tv-stays-home", Refused: 120})
 	}
-	b, err := end(to)
-	if err != nil {
-		return nil, err
-	}
-	return &api.Why{From: from, To: to, Protocol: protocol, Verdicts: api.Explain(p, []model.Endpoint{a}, []model.Endpoint{b}, []model.Service{model.OnePort(model.ProtoTCP, 445)})}, nil
+	return list
 }
 
 func sampleTalks() flows.Talks {
@@ -108,6 +111,11 @@ func sampleFlows() []record.Record {
 			Verdict: record.Allowed, Rule: "streaming", App: "https", Name: "<script>.example", Out: record.Count{Packets: 90, Bytes: 9000}, In: record.Count{Packets: 900, Bytes: 1_250_000},
 		},
 	}
+	ping, blocked := list[1], list[0]
+	ping.Dst, ping.Proto, ping.Rule, ping.App, ping.Name = nas, 1, "sample", "ping", ""
+	ping.Dst.Port = 8
+	blocked.Dst, blocked.Rule, blocked.Reason, blocked.App = list[1].Dst, "tv-stays-home", "", "https"
+	list = append(list, ping, blocked)
 	for i := range list {
 		list[i].Began = list[i].Start
 	}

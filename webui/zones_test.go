@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,21 +24,23 @@ func TestZonesAreAMatrixOfWords(t *testing.T) {
 	w := admin.as("vi", "viewer")
 	for path, words := range map[string][]string{
 		"/zones": {
-			`<a href="/zones/services/storage">nfs from nextcloud to nas</a>`, `<a href="/zones/guest/internet">all</a>`, "14 refused in the last hour",
+			`<a href="/zones/services/storage">nfs from nextcloud to nas</a>`, `<a href="/zones/guest/internet">all</a>`, "14 refused in the last hour", "31 more packets were refused",
 			`<a href="/zones/storage/internet">nothing</a>`, "not through the box",
 		},
 		"/zones/services/storage": {
-			"nextcloud-data", "nextcloud → nas", "nfs", "Nextcloud keeps its files on the NAS", "bulkhead.yaml:", "/zones/services/storage/nft",
+			"nextcloud-data", "nextcloud → nas", "nfs", "Nextcloud keeps its files on the NAS", "bulkhead.yaml:", "/zones/services/storage/nft", "88 connections",
 		},
 		"/zones/internet/services":    {"wireguard-lab", "forward", "owner alex", "until "},
 		"/zones/services/storage/nft": {"chain services_storage {", "nextcloud-data"},
 		"/zones/iot/storage":          {"everything is refused", "14 packets were refused"},
 		"/zones/iot/storage?q=x":      {"No rule is like that"},
+		"/zones/iot/internet":         {"tv-stays-home", "<td>120 refused<br>"},
 		"/zones/iot/box":              {"the box’s own", "box:dns"},
 		"/why":                        {`value="any"`},
 		"/why?from=tv&to=nas&protocol=smb": {
-			"tv → nas: denied", "no rule allows it", "A rule under allow would have to name it", "12 refused: policy", "&lt;script&gt;.example",
+			"tv → nas: denied", "no rule allows it", "A rule under allow would have to name it", "12 refused: policy",
 		},
+		"/why?from=tv&to=internet&protocol=https": {"&lt;script&gt;.example", "12 refused by tv-stays-home"},
 	} {
 		v := w.get(path)
 		if v.StatusCode != http.StatusOK {
@@ -58,8 +61,29 @@ func TestZonesAreAMatrixOfWords(t *testing.T) {
 			t.Errorf("%s: got %d\n%s", path, v.StatusCode, v.body)
 		}
 	}
-	if v := w.get("/why?from=tv&to=nowhere&protocol=tcp/1"); !strings.Contains(v.body, `value="nowhere"`) || !strings.Contains(v.body, `value="tcp/1"`) || !strings.Contains(v.body, "nothing is called") {
+	if v := w.get("/why?from=tv&to=nowhere&protocol=tcp/1"); !strings.Contains(v.body, `value="nowhere"`) || !strings.Contains(v.body, `value="tcp/1"`) || !strings.Contains(v.body, "the names are internet, box") {
 		t.Errorf("what was typed is lost:\n%s", v.body)
+	}
+}
+
+// TestFlowsAreOfTheKindThatWasAskedAbout asks about what has one port, many, none and all.
+func TestFlowsAreOfTheKindThatWasAskedAbout(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	for protocol, want := range map[string]string{
+		"smb": "smb", "tcp/400-500": "smb", "tcp": "smb", "ping": "ping", "icmp": "ping", "any": "smb ping", "https": "", "tcp/446-500": "", "udp/445": "", "dns": "", "gre": "", "proto/99": "",
+	} {
+		v := w.get("/why?from=tv&to=nas&protocol=" + url.QueryEscape(protocol))
+		var got []string
+		for _, app := range []string{"smb", "ping"} {
+			if strings.Contains(v.body, "<td>nas</td><td>"+app+"</td>") {
+				got = append(got, app)
+			}
+		}
+		if none := strings.Contains(v.body, "None is recorded."); v.StatusCode != http.StatusOK || strings.Join(got, " ") != want || none != (want == "") {
+			t.Errorf("%s: got %d with %q, want %q:\n%s", protocol, v.StatusCode, got, want, v.body)
+		}
 	}
 }
 
