@@ -20,7 +20,7 @@ import (
 )
 
 // field is the value of a hidden field of a page.
-func field(t *testing.T, page, name string) string {
+func field(t testing.TB, page, name string) string {
 	t.Helper()
 	found := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(page)
 	if found == nil {

@@ -232,7 +232,7 @@ func TestPasskeyLetsInWithoutAPassword(t *testing.T) {
 }
 
 // screens are the pages that are looked at, by the name of their picture.
-func screens(t *testing.T) map[string]string {
+func screens(t testing.TB) map[string]string {
 	t.Helper()
 	list := map[string]string{}
 	for _, ask := range webui.Pages() {

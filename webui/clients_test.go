@@ -197,7 +197,7 @@ func TestOpenSSLReadsTheFile(t *testing.T) {
 }
 
 // certRequest asks for a certificate for a new key.
-func certRequest(t *testing.T) []byte {
+func certRequest(t testing.TB) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -163,7 +163,7 @@ type standIn struct {
 	body   []byte
 }
 
-func (s *standIn) say(t *testing.T, status int, body any) {
+func (s *standIn) say(t testing.TB, status int, body any) {
 	t.Helper()
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *standIn) say(t *testing.T, status int, body any) {
 }
 
 // sayLine is say for one of an answer's lines.
-func (s *standIn) sayLine(t *testing.T, v any) {
+func (s *standIn) sayLine(t testing.TB, v any) {
 	t.Helper()
 	s.say(t, 200, v)
 	s.mu.Lock()
@@ -446,7 +446,7 @@ func (a *asked) redeem(text string) (int, http.Header, string) {
 	return resp.StatusCode, resp.Header, string(data)
 }
 
-func plain(t *testing.T, v any) any {
+func plain(t testing.TB, v any) any {
 	t.Helper()
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -455,7 +455,7 @@ func plain(t *testing.T, v any) any {
 	return decoded(t, string(data))
 }
 
-func decoded(t *testing.T, body string) any {
+func decoded(t testing.TB, body string) any {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal([]byte(body), &v); err != nil {

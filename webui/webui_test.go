@@ -45,7 +45,7 @@ import (
 // box is a running webui on addresses of the loopback network, with a netcfgd and an
 // updated that the test made up.
 type box struct {
-	t                *testing.T
+	t                testing.TB
 	o                webui.Options
 	log              *syncBuffer
 	access           *auth.Client
@@ -137,7 +137,7 @@ func newBox(t *testing.T) *box {
 }
 
 // newEmptyBox makes the directories.
-func newEmptyBox(t *testing.T) *box {
+func newEmptyBox(t testing.TB) *box {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "web") // short: a socket's path has 107 bytes
 	if err != nil {
@@ -168,14 +168,14 @@ func (b *box) netcfgd(srv *http.Server) {
 	serve(b.t, l, srv)
 }
 
-func serve(t *testing.T, l net.Listener, srv *http.Server) {
+func serve(t testing.TB, l net.Listener, srv *http.Server) {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })
 }
 
 // freePort returns a port that nothing listens on.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -125,7 +125,7 @@ func (l large) CellRules(_ context.Context, from, to string) (*api.CellRules, er
 	return c, nil
 }
 
-func newLargeBox(t *testing.T) *box {
+func newLargeBox(t testing.TB) *box {
 	t.Helper()
 	b := newEmptyBox(t)
 	b.answerAt(b.o.Flowd, sampleFlowd())
@@ -159,5 +159,24 @@ func TestPagesOfALargeNetworkAreSmall(t *testing.T) {
 	c, _ := large{result: compiled(largeHome())}.CellRules(t.Context(), "zone0", "zone1")
 	if seen != len(c.Rules) || seen < 100 {
 		t.Errorf("%d rules are on the pages, of %d", seen, len(c.Rules))
+	}
+}
+
+// BenchmarkPagesOfALargeNetwork asks over one connection, as a browser does, for pages about
+// 200 devices and 5,000 rules. flowd is made up.
+func BenchmarkPagesOfALargeNetwork(b *testing.B) {
+	x := newLargeBox(b)
+	x.start(conf1)
+	w := x.owner()
+	w.client.Transport.(*http.Transport).DisableKeepAlives = false
+	b.Cleanup(w.client.CloseIdleConnections)
+	for _, path := range []string{"/zones", "/zones/zone0/zone1", "/zones/zone1/zone2?q=because"} {
+		b.Run(path, func(b *testing.B) {
+			for b.Loop() {
+				if v := w.get(path); v.StatusCode != http.StatusOK {
+					b.Fatalf("got %d", v.StatusCode)
+				}
+			}
+		})
 	}
 }
