@@ -42,6 +42,7 @@ type finding struct {
 const (
 	imageOld  = 90 * 24 * time.Hour
 	rulesSeen = 30 * 24 * time.Hour // so long records have to go back to say that a rule is not used
+	rulesLong = 90 * 24 * time.Hour // ... in 90 days
 	endsSoon  = 14 * 24 * time.Hour
 )
 
@@ -117,9 +118,9 @@ func (e *exposed) unused() concern {
 		if !e.unusedRule(name) {
 			return
 		}
-		days := "90"
-		if e.Used[name] > 30 {
-			days = "30"
+		days := "30"
+		if _, used := e.Used[name]; !used && e.Now.Sub(e.Oldest) >= rulesLong {
+			days = "90"
 		}
 		c.Findings = append(c.Findings, finding{
 			What: fmt.Sprintf("The %s %s (%s) decided nothing in %s days.", kind, name, why, days),

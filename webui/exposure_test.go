@@ -78,21 +78,79 @@ Age of the system
 	}
 }
 
+// How long a rule was of no use is said as far as records go back, and no further.
+func TestUnusedRulesAreOldAsRecordsSay(t *testing.T) {
+	data, err := os.ReadFile("../configs/zero-trust.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 27, 18, 0, 0, 0, time.UTC)
+	cfg, problems := conf.Parse("home.yaml", data, now)
+	if cfg == nil {
+		t.Fatal(problems.Err())
+	}
+	for _, tt := range []struct {
+		records int // days
+		used    map[string]int
+		want    string // of the rule tv-films; "": nothing
+	}{
+		{29, nil, ""},
+		{30, nil, "in 30 days"},
+		{89, nil, "in 30 days"},
+		{90, nil, "in 90 days"},
+		{120, map[string]int{"tv-films": 90}, "in 30 days"},
+		{120, map[string]int{"tv-films": 30}, ""},
+	} {
+		e := exposed{Config: cfg, Now: now, Oldest: now.AddDate(0, 0, -tt.records), Used: tt.used}
+		got := ""
+		for _, f := range e.unused().Findings {
+			if strings.Contains(f.What, "tv-films") {
+				got = f.What
+			}
+		}
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("records of %d days, used %v: got %q, want %q", tt.records, tt.used, got, tt.want)
+		}
+	}
+}
+
+// A cable that is out is not in order, whatever address the box holds and whatever its port
+// is called.
+func TestCableIsWhatThePortSays(t *testing.T) {
+	for _, tt := range []struct {
+		ports []api.Port
+		state string
+		text  string
+	}{
+		{[]api.Port{{Name: "enp2s0", Use: "wan", Carrier: true}, {Name: "enp1s0", Use: "fibre", Uplink: true, Carrier: true}}, "good", "port enp1s0 has a carrier"},
+		{[]api.Port{{Name: "enp2s0", Use: "wan", Carrier: true}, {Name: "enp1s0", Use: "fibre", Uplink: true}}, "bad", "port enp1s0 has no carrier: is the cable in, and the modem on?"},
+		{nil, "bad", "which port is the uplink's is not known"},
+	} {
+		if got := cableOf(tt.ports); got.State != tt.state || got.Text != tt.text {
+			t.Errorf("%+v: got %+v, want %s, %q", tt.ports, got, tt.state, tt.text)
+		}
+	}
+}
+
 func TestSentenceSaysHowItIs(t *testing.T) {
 	now := time.Date(2026, 11, 27, 18, 0, 0, 0, time.UTC)
-	up := &facts.Lease{Obtained: now.Add(-75 * time.Hour)}
+	lease := &facts.Lease{Obtained: now.Add(-75 * time.Hour)}
+	well := &link{Name: "Cable", State: "good", Next: &link{Name: "Address", State: "good"}}
+	out := &link{Name: "Cable", State: "bad", Next: &link{Name: "Address", State: "waits"}}
 	for _, tt := range []struct {
 		st   api.Status
+		way  *link
 		want string
 	}{
-		{api.Status{Mode: api.Running, Applied: true, Uplink: up}, "All zones are up. The internet has been there for 3 days. 2 new devices since yesterday, 1 refusal in the last hour."},
-		{api.Status{Mode: api.Running, Applied: true, NoUplink: true}, "All zones are up. There is no uplink. 2 new devices since yesterday, 1 refusal in the last hour."},
-		{api.Status{Mode: api.Running, Missing: []string{"port trunk"}}, "Not everything is up. There is no internet. 2 new devices since yesterday, 1 refusal in the last hour."},
-		{api.Status{Mode: api.Setup}, "There is no configuration yet, and nothing is forwarded."},
-		{api.Status{Mode: api.Closed}, "The box is closed: nothing is forwarded, and only admin zones reach it."},
+		{api.Status{Mode: api.Running, Applied: true, Uplink: lease}, well, "All zones are up. The way to the internet is in order. 2 new devices since yesterday, 1 refusal in the last hour."},
+		{api.Status{Mode: api.Running, Applied: true, Uplink: lease}, out, "All zones are up. The way to the internet is not in order: Cable. 2 new devices since yesterday, 1 refusal in the last hour."},
+		{api.Status{Mode: api.Running, Applied: true, NoUplink: true}, nil, "All zones are up. There is no uplink. 2 new devices since yesterday, 1 refusal in the last hour."},
+		{api.Status{Mode: api.Running, Missing: []string{"port trunk"}}, out, "Not everything is up. The way to the internet is not in order: Cable. 2 new devices since yesterday, 1 refusal in the last hour."},
+		{api.Status{Mode: api.Setup}, nil, "There is no configuration yet, and nothing is forwarded."},
+		{api.Status{Mode: api.Closed}, nil, "The box is closed: nothing is forwarded, and only admin zones reach it."},
 	} {
 		tt.st.Now = now
-		if got := sentence(&tt.st, 2, 1, true); got != tt.want {
+		if got := sentence(&tt.st, tt.way, 2, 1, true); got != tt.want {
 			t.Errorf("got %q\nwant %q", got, tt.want)
 		}
 	}

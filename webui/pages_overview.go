@@ -59,16 +59,17 @@ func (v *visit) overviewPage() error {
 	for _, n := range sums {
 		refused += n
 	}
-	view.Sentence = sentence(st, news, refused, err == nil)
 	view.Tree = v.dependencies(st)
+	view.Sentence = sentence(st, view.Tree, news, refused, err == nil)
 	return v.show("overview", view)
 }
 
 // newDevice is for how long a device is new on the first page.
 const newDevice = 24 * time.Hour
 
-// sentence is the state of all in one line.
-func sentence(st *api.Status, devices int, refused uint64, counted bool) string {
+// sentence is the state of all in one line. Since when there is an internet is not in it: a
+// lease is as old as its last renewal.
+func sentence(st *api.Status, way *link, devices int, refused uint64, counted bool) string {
 	switch st.Mode {
 	case api.Running:
 	case api.Setup:
@@ -80,15 +81,13 @@ func sentence(st *api.Status, devices int, refused uint64, counted bool) string 
 	if len(st.Missing)+len(st.Troubles) > 0 || !st.Applied {
 		words[0] = "Not everything is up."
 	}
-	switch {
+	switch bad := way.broken(); {
 	case st.NoUplink:
 		words = append(words, "There is no uplink.")
-	case st.Uplink == nil:
-		words = append(words, "There is no internet.")
-	case st.Uplink.Obtained.IsZero():
-		words = append(words, "The internet is there.")
-	default:
-		words = append(words, "The internet has been there for "+span(st.Now.Sub(st.Uplink.Obtained))+".")
+	case bad != nil:
+		words = append(words, "The way to the internet is not in order: "+bad.Name+".")
+	case way != nil:
+		words = append(words, "The way to the internet is in order.")
 	}
 	if counted {
 		words = append(words, fmt.Sprintf("%s since yesterday, %s in the last hour.", counting(uint64(devices), "new device"), counting(refused, "refusal")))
@@ -161,27 +160,43 @@ type link struct {
 	Next       *link
 }
 
+// broken returns the first that is not well; nil: all are.
+func (l *link) broken() *link {
+	for ; l != nil; l = l.Next {
+		if l.State != "good" {
+			return l
+		}
+	}
+	return nil
+}
+
+// cableOf is what the uplink's port is like. An address says nothing about it: one that is
+// configured is held without a cable, and a lease for a while.
+func cableOf(ports []api.Port) *link {
+	for _, p := range ports {
+		switch {
+		case p.Uplink && p.Carrier:
+			return &link{Name: "Cable", Text: "port " + p.Name + " has a carrier", State: "good"}
+		case p.Uplink:
+			return &link{Name: "Cable", Text: "port " + p.Name + " has no carrier: is the cable in, and the modem on?", State: "bad"}
+		}
+	}
+	return &link{Name: "Cable", Text: "which port is the uplink's is not known", State: "bad"}
+}
+
 // dependencies is the way from the cable to the names of the internet; nil where there is
 // no uplink.
 func (v *visit) dependencies(st *api.Status) *link {
 	if st.NoUplink || st.Mode != api.Running {
 		return nil
 	}
-	cable := &link{Name: "Cable", Text: "which port is the uplink's is not known", State: "bad"}
 	ports, err := v.box().Ports(v.Context())
 	if err != nil {
 		v.s.log.Debug("ask for the ports", "err", err)
 	}
-	for _, p := range ports {
-		switch up := st.Uplink != nil && (p.Name == st.Uplink.Link || p.Use == st.Uplink.Link) || p.Use == "wan"; {
-		case up && p.Carrier:
-			cable.Text, cable.State = "port "+p.Name+" has a carrier", "good"
-		case up:
-			cable.Text = "port " + p.Name + " has no carrier: is the cable in, and the modem on?"
-		}
-	}
-	if cable.State == "bad" && st.Uplink != nil {
-		cable.Text, cable.State = "the uplink has an address, so that there is one", "good"
+	cable := cableOf(ports)
+	if err != nil {
+		cable.Text = "the ports are not known: " + err.Error()
 	}
 	address := &link{Name: "Address", Text: "the provider has given none", State: "bad"}
 	gateway := &link{Name: "Gateway", Text: "none is known", State: "bad"}

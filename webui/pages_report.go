@@ -30,11 +30,13 @@ func (v *visit) exposurePage() error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	e := exposed{Config: c.Config, Now: now, Built: v.s.image.Built}
-	if st := v.look(); st != nil {
-		e.Overdue = st.Overdue
+	st, err := v.box().Status(v.Context())
+	if err != nil {
+		return err // without it, no secret would be old
 	}
+	v.status = st
+	now := time.Now()
+	e := exposed{Config: c.Config, Now: now, Built: v.s.image.Built, Overdue: st.Overdue}
 	needs, err := askFlowd[flows.Needs](v, "/v1/flows/needs", url.Values{"since": {now.Add(-time.Minute).UTC().Format(time.RFC3339)}})
 	if err == nil {
 		e.Used, e.Oldest = needs.Used, needs.Oldest
