@@ -15,7 +15,6 @@ import (
 
 	"bulkhead/netcfg/apply"
 	"bulkhead/netcfg/compile"
-	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nft"
@@ -78,14 +77,7 @@ func TestRulesetSaysWhatThePolicyMeans(t *testing.T) {
 // What is led to the box's resolver is meant for one machine. 0.0.0.0 is none, the rest of
 // its network is.
 func TestForcedQuestionsToTheNetworkZero(t *testing.T) {
-	data, err := os.ReadFile("../../configs/zero-trust.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, problems := conf.Parse("zero-trust.yaml", data, now)
-	if cfg == nil {
-		t.Fatal(problems.Err())
-	}
+	cfg := readExample(t, "../../configs/zero-trust.yaml")
 	r := compile.Compile(cfg, compile.Offline(cfg, now))
 	for dst, allow := range map[string]bool{"0.0.0.0": false, "0.0.0.1": true, "9.9.9.9": true, "255.255.255.255": false, "224.0.0.1": false, "192.168.40.255": false, "192.168.40.1": true, "192.168.10.1": false} {
 		flow := policy.Flow{From: "iot", MAC: stranger, Src: netip.MustParseAddr("192.168.40.150"), Dst: netip.MustParseAddr(dst), Proto: model.ProtoUDP, SrcPort: 40000, Port: 53}
@@ -99,14 +91,7 @@ func TestForcedQuestionsToTheNetworkZero(t *testing.T) {
 // A device that a rule blocks asks for an address as ever, and nobody else: what looks like
 // such a question is no way to a machine that is isolated.
 func TestQuestionOfABlockedDeviceReachesNobodyIsolated(t *testing.T) {
-	data, err := os.ReadFile("../../configs/zero-trust.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, problems := conf.Parse("zero-trust.yaml", data, now)
-	if cfg == nil {
-		t.Fatal(problems.Err())
-	}
+	cfg := readExample(t, "../../configs/zero-trust.yaml")
 	f := compile.Offline(cfg, now)
 	nas, tv := cfg.Device("nas"), cfg.Device("tv")
 	f.Isolated = []facts.Isolation{{Addresses: []netip.Addr{nas.Address}}}

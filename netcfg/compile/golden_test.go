@@ -16,6 +16,7 @@ import (
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/facts"
+	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nstest"
 )
 
@@ -30,6 +31,18 @@ func compileExample(t *testing.T, path string) *compile.Result {
 
 func compileFor(t *testing.T, path string, kernel facts.Kernel) *compile.Result {
 	t.Helper()
+	cfg := readExample(t, path)
+	f := compile.Offline(cfg, now)
+	f.Kernel = kernel
+	f.Uplink = &facts.Lease{
+		Address: netip.MustParsePrefix("203.0.113.2/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
+		Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}, Expires: now.Add(time.Hour),
+	}
+	return compile.Compile(cfg, f)
+}
+
+func readExample(t *testing.T, path string) *model.Config {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -38,13 +51,7 @@ func compileFor(t *testing.T, path string, kernel facts.Kernel) *compile.Result 
 	if cfg == nil {
 		t.Fatal(problems.Err())
 	}
-	f := compile.Offline(cfg, now)
-	f.Kernel = kernel
-	f.Uplink = &facts.Lease{
-		Address: netip.MustParsePrefix("203.0.113.2/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
-		Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}, Expires: now.Add(time.Hour),
-	}
-	return compile.Compile(cfg, f)
+	return cfg
 }
 
 func examples(t *testing.T) []string {

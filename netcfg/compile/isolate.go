@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
@@ -45,16 +46,10 @@ func (c *compiler) isolatedSets(t *table) {
 // fromIsolated leads what isolated machines send to a chain from which only what is meant
 // for the box's DHCP server comes back, and what is led to where they are told.
 func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
-	jump := nft.Verdict{Code: nft.Jump, Chain: isolatedChain(z.Name)}
-	if len(c.policy.IsolatedMACs()) > 0 {
-		rules = append(rules, rule(nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: setIsolatedMACs}, jump))
-	}
-	if len(c.policy.IsolatedAddrs()) > 0 {
-		rules = append(rules, rule(nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setIsolated}, jump))
-	}
-	if rules == nil {
+	if !c.policy.Isolates() {
 		return nil
 	}
+	name := isolatedChain(z.Name)
 	var chain []nft.Rule
 	if z.DHCP.Enabled {
 		for _, to := range []netip.Addr{z.Gateway, broadcast} {
@@ -65,7 +60,21 @@ func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
 	for _, s := range notices() {
 		chain = append(chain, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)), nft.Verdict{Code: nft.Return}))
 	}
-	t.chain(nft.Chain{Name: jump.Chain, Rules: append(chain, t.refuse(z.Name, policy.Isolated))})
+	t.chain(nft.Chain{Name: name, Rules: append(chain, t.refuse(z.Name, policy.Isolated))})
+	return c.ifIsolated(name)
+}
+
+// ifIsolated leads what isolated machines send to a chain, if it matches as well.
+func (c *compiler) ifIsolated(chain string, match ...nft.Stmt) (rules []nft.Rule) {
+	lead := func(f nft.Field, set string) {
+		rules = append(rules, rule(append(slices.Clone(match), nft.InSet{Fields: []nft.Field{f}, Set: set}, nft.Verdict{Code: nft.Jump, Chain: chain})...))
+	}
+	if len(c.policy.IsolatedMACs()) > 0 {
+		lead(nft.EtherSaddr, setIsolatedMACs)
+	}
+	if len(c.policy.IsolatedAddrs()) > 0 {
+		lead(nft.IPSaddr, setIsolated)
+	}
 	return rules
 }
 
@@ -96,13 +105,7 @@ func (c *compiler) told(t *table, chain *nft.Chain) {
 			lead.Rules = append(lead.Rules, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)), nft.Redirect{Addr: z.Gateway, Port: s.at}))
 		}
 		t.chain(lead)
-		jump := nft.Verdict{Code: nft.Jump, Chain: lead.Name}
-		if len(c.policy.IsolatedMACs()) > 0 {
-			chain.Rules = append(chain.Rules, rule(eq(nft.IIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.EtherSaddr}, Set: setIsolatedMACs}, jump))
-		}
-		if len(c.policy.IsolatedAddrs()) > 0 {
-			chain.Rules = append(chain.Rules, rule(eq(nft.IIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.IPSaddr}, Set: setIsolated}, jump))
-		}
+		chain.Rules = append(chain.Rules, c.ifIsolated(lead.Name, eq(nft.IIFName, nft.Iface(link)))...)
 	}
 }
 

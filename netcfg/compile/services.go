@@ -93,21 +93,14 @@ func (c *compiler) compileFlow() svcconf.Flow {
 }
 
 func (c *compiler) compileWeb() svcconf.Web {
-	return svcconf.Web{
-		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), From: c.adminNets(), Gokrazy: c.cfg.System.Updates.Gokrazy,
+	w := svcconf.Web{
+		Name: c.cfg.System.Name, Domain: c.cfg.System.Domain, Listen: c.adminAddrs(), Gokrazy: c.cfg.System.Updates.Gokrazy,
 		ClientCertificates: c.cfg.System.ClientCertificates,
 	}
-}
-
-// adminNets are the networks of the zones that adminAddrs are in.
-func (c *compiler) adminNets() []netip.Prefix {
-	var list []netip.Prefix
-	for _, z := range c.cfg.Zones {
-		if _, ok := c.links[z.Name]; ok && z.Admin {
-			list = append(list, z.Subnet)
-		}
+	for _, z := range c.adminZones() {
+		w.From = append(w.From, z.Subnet)
 	}
-	return list
+	return w
 }
 
 // compilePush says where the history goes. What there is of it, netcfgd adds.
@@ -119,13 +112,20 @@ func (c *compiler) compilePush() svcconf.Push {
 	return svcconf.Push{Remote: to, User: p.User, Path: p.Path, KnownHost: p.KnownHost, Secret: p.Key}
 }
 
-// adminAddrs are the box's addresses in the admin zones whose link is there.
-func (c *compiler) adminAddrs() []netip.Addr {
-	var list []netip.Addr
+// adminZones are the admin zones whose link is there.
+func (c *compiler) adminZones() (list []*model.Zone) {
 	for _, z := range c.cfg.Zones {
 		if _, ok := c.links[z.Name]; ok && z.Admin {
-			list = append(list, z.Gateway)
+			list = append(list, z)
 		}
+	}
+	return list
+}
+
+// adminAddrs are the box's addresses in them.
+func (c *compiler) adminAddrs() (list []netip.Addr) {
+	for _, z := range c.adminZones() {
+		list = append(list, z.Gateway)
 	}
 	return list
 }
