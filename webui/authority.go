@@ -77,29 +77,12 @@ var local = []netip.Prefix{
 
 // newAuthority makes an authority for a box and keeps it.
 func newAuthority(dir string, c svcconf.Web) (*authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
 	name := c.Name
 	if name == "" {
 		name = "a new box"
 	}
-	number := serial()
-	template := &x509.Certificate{
-		SerialNumber: number,
-		// Two authorities of one name, one of them of a box that is gone, confuse browsers.
-		Subject:               pkix.Name{CommonName: fmt.Sprintf("Bulkhead of %s (%.4x)", name, number.Bytes()[:4]), Organization: []string{"Bulkhead"}},
-		NotBefore:             authorityFrom,
-		NotAfter:              authorityUntil,
-		KeyUsage:              x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true, // it appoints no other
-
-		PermittedDNSDomainsCritical: true,
-	}
+	template := authorityTemplate("Bulkhead of "+name, x509.ExtKeyUsageServerAuth)
+	template.PermittedDNSDomainsCritical = true
 	dns, _ := split(namesOf(c))
 	if template.PermittedDNSDomains = dns; len(dns) == 0 {
 		template.PermittedDNSDomains = []string{"invalid"} // RFC 6761: nobody's. None would be all.
@@ -107,11 +90,36 @@ func newAuthority(dir string, c svcconf.Web) (*authority, error) {
 	for _, p := range append(slices.Clone(local), others(c.Listen)...) {
 		template.PermittedIPRanges = append(template.PermittedIPRanges, &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
 	}
+	return makeAuthority(filepath.Join(dir, authorityFile), template)
+}
+
+// authorityTemplate is the certificate of an authority for one purpose.
+func authorityTemplate(name string, purpose x509.ExtKeyUsage) *x509.Certificate {
+	number := serial()
+	return &x509.Certificate{
+		SerialNumber: number,
+		// Two authorities of one name, one of them of a box that is gone, confuse browsers.
+		Subject:               pkix.Name{CommonName: fmt.Sprintf("%s (%.4x)", name, number.Bytes()[:4]), Organization: []string{"Bulkhead"}},
+		NotBefore:             authorityFrom,
+		NotAfter:              authorityUntil,
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{purpose},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true, // it appoints no other
+	}
+}
+
+// makeAuthority makes an authority with a new key, and keeps it in a file.
+func makeAuthority(path string, template *x509.Certificate) (*authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, authorityFile)
 	text, err := keep(path, key, der)
 	if err != nil {
 		return nil, err

@@ -225,30 +225,5 @@ func (c *clients) keep(list []clientCert) error {
 // newClientAuthority makes the authority that vouches for clients. Browsers need not
 // believe it, only the box does, so that it is another than the one for the box.
 func newClientAuthority(dir string) (*authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	number := serial()
-	template := &x509.Certificate{
-		SerialNumber:          number,
-		Subject:               pkix.Name{CommonName: fmt.Sprintf("Bulkhead clients (%.4x)", number.Bytes()[:4]), Organization: []string{"Bulkhead"}},
-		NotBefore:             authorityFrom,
-		NotAfter:              authorityUntil,
-		KeyUsage:              x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, clientsFile)
-	text, err := keep(path, key, der)
-	if err != nil {
-		return nil, err
-	}
-	return decodeAuthority(path, text)
+	return makeAuthority(filepath.Join(dir, clientsFile), authorityTemplate("Bulkhead clients", x509.ExtKeyUsageClientAuth))
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -32,13 +33,8 @@ var doors = []string{"/claim", "/invitation", "/account/certificates", "/certifi
 
 // uncertified reports whether a request lacks the certificate that is asked for.
 func (s *server) uncertified(r *http.Request) bool {
-	if !s.conf.Load().ClientCertificates || strings.HasPrefix(r.URL.Path, "/static/") {
+	if !s.conf.Load().ClientCertificates || strings.HasPrefix(r.URL.Path, "/static/") || slices.Contains(doors, r.URL.Path) {
 		return false
-	}
-	for _, d := range doors {
-		if r.URL.Path == d {
-			return false
-		}
 	}
 	_, ok := s.clients.holder(r.TLS)
 	return !ok
