@@ -13,17 +13,27 @@ import (
 // maxFlows bounds what is read of an answer of flowd's, in bytes.
 const maxFlows = 16 << 20
 
-// askFlowd asks flowd, which does not judge who asks: only pages of who may read do.
-func askFlowd[T any](v *visit, path string, q url.Values) (answer T, err error) {
+// openFlowd asks flowd, which does not judge who asks: only pages of who may read do. The
+// caller closes the answer.
+func (v *visit) openFlowd(path string, q url.Values) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(v.Context(), http.MethodGet, "http://flowd"+path+"?"+q.Encode(), nil)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	client := http.Client{Transport: ownTransport(v.s.o.Flowd)}
 	resp, err := client.Do(req)
 	if err != nil {
 		v.s.log.Debug("ask flowd", "path", path, "err", err)
-		return answer, errNoFlowd
+		return nil, errNoFlowd
+	}
+	return resp, nil
+}
+
+// askFlowd is openFlowd for an answer that is read at once.
+func askFlowd[T any](v *visit, path string, q url.Values) (answer T, err error) {
+	resp, err := v.openFlowd(path, q)
+	if err != nil {
+		return answer, err
 	}
 	defer resp.Body.Close()
 	body := json.NewDecoder(io.LimitReader(resp.Body, maxFlows))

@@ -35,7 +35,7 @@ type listeners struct {
 	log   *slog.Logger
 	port  uint16
 	serve func(net.Listener) error // until the listener is closed
-	guard guard
+	guard quota[netip.Addr]
 	admit func(netip.Addr) bool // whether an address is one from which the pages are reached
 
 	want chan []netip.Addr
@@ -46,7 +46,7 @@ type listeners struct {
 
 func newListeners(log *slog.Logger, port uint16, admit func(netip.Addr) bool, serve func(net.Listener) error) *listeners {
 	return &listeners{
-		log: log, port: port, admit: admit, serve: serve, want: make(chan []netip.Addr, 1),
+		log: log, port: port, admit: admit, serve: serve, guard: quota[netip.Addr]{all: maxConns, each: maxClientConns}, want: make(chan []netip.Addr, 1),
 		open: make(map[netip.Addr]net.Listener), said: make(map[netip.Addr]string),
 	}
 }
@@ -132,42 +132,11 @@ func listen(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", at.String())
 }
 
-// guard counts connections.
-type guard struct {
-	mu    sync.Mutex
-	total int
-	by    map[netip.Addr]int
-}
-
-// enter reports whether another connection of the address fits.
-func (g *guard) enter(a netip.Addr) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.total >= maxConns || g.by[a] >= maxClientConns {
-		return false
-	}
-	if g.by == nil {
-		g.by = make(map[netip.Addr]int)
-	}
-	g.total++
-	g.by[a]++
-	return true
-}
-
-func (g *guard) leave(a netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.total--
-	if g.by[a]--; g.by[a] == 0 {
-		delete(g.by, a)
-	}
-}
-
 // guarded is a listener that hangs up on connections that the guard has no room for, and on
 // those from elsewhere: the ruleset lets none through, and is not the only one to look.
 type guarded struct {
 	net.Listener
-	guard *guard
+	guard *quota[netip.Addr]
 	admit func(netip.Addr) bool
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"bulkhead/netcfg/model"
@@ -31,37 +30,6 @@ const (
 	eventTime      = 10 * time.Second // that a browser may take for one event
 	liveRows       = 20               // that are there already
 )
-
-// watchers counts who follows, by session.
-type watchers struct {
-	mu    sync.Mutex
-	total int
-	by    map[string]int
-}
-
-// enter reports whether there is room for another stream of a session.
-func (w *watchers) enter(session string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.total >= maxFollowers || w.by[session] >= maxOwnFollowed {
-		return false
-	}
-	if w.by == nil {
-		w.by = map[string]int{}
-	}
-	w.total++
-	w.by[session]++
-	return true
-}
-
-func (w *watchers) leave(session string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.total--
-	if w.by[session]--; w.by[session] == 0 {
-		delete(w.by, session)
-	}
-}
 
 // liveView is the flows that there are, and where more come from.
 type liveView struct {
@@ -117,14 +85,9 @@ func (v *visit) liveEvents() error {
 		return nil
 	}
 	defer v.s.watchers.leave(v.secret)
-	req, err := http.NewRequestWithContext(v.Context(), http.MethodGet, "http://flowd/v1/flows/live?"+ask.Encode(), nil)
+	resp, err := v.openFlowd("/v1/flows/live", ask)
 	if err != nil {
 		return err
-	}
-	client := http.Client{Transport: ownTransport(v.s.o.Flowd)}
-	resp, err := client.Do(req)
-	if err != nil {
-		return errNoFlowd
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -80,7 +80,7 @@ type server struct {
 	pages    collector
 	nav      []page // that stand in the navigation
 	count    counters
-	watchers watchers // of live pages
+	watchers quota[string] // sessions that follow flows
 	upload   upload
 	image    manifest.Info
 
@@ -97,18 +97,19 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 	}
 	s := &server{
 		o: o, log: log, identity: id,
-		clients: openClients(o.State, log, time.Now),
-		access:  auth.NewClient(o.Authd),
-		box:     api.NewClient(o.Netcfgd),
-		netcfgd: passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),
-		updated: passOn(daemon{"updated", unixTransport(o.Updated), noUpdated, maxUpload, true}, log),
-		authd:   passOn(daemon{"authd", unixTransport(o.Authd), noAuthd, maxBody, true}, log),
-		flowd:   passOn(daemon{"flowd", ownTransport(o.Flowd), noFlowd, maxBody, false}, log),
-		exportd: passOn(daemon{"exportd", ownTransport(o.Exportd), noExportd, maxBody, false}, log),
-		refused: &seldom{log: log, every: 10 * time.Second},
-		pages:   collector{run: o.Base},
-		image:   imageIn(o.Image),
-		nav:     slices.DeleteFunc(allPages(), func(p page) bool { return !p.nav }),
+		clients:  openClients(o.State, log, time.Now),
+		access:   auth.NewClient(o.Authd),
+		box:      api.NewClient(o.Netcfgd),
+		netcfgd:  passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),
+		updated:  passOn(daemon{"updated", unixTransport(o.Updated), noUpdated, maxUpload, true}, log),
+		authd:    passOn(daemon{"authd", unixTransport(o.Authd), noAuthd, maxBody, true}, log),
+		flowd:    passOn(daemon{"flowd", ownTransport(o.Flowd), noFlowd, maxBody, false}, log),
+		exportd:  passOn(daemon{"exportd", ownTransport(o.Exportd), noExportd, maxBody, false}, log),
+		watchers: quota[string]{all: maxFollowers, each: maxOwnFollowed},
+		refused:  &seldom{log: log, every: 10 * time.Second},
+		pages:    collector{run: o.Base},
+		image:    imageIn(o.Image),
+		nav:      slices.DeleteFunc(allPages(), func(p page) bool { return !p.nav }),
 	}
 	s.conf.Store(new(svcconf.Web))
 	log.Info("started", "fingerprint", id.fingerprint())
