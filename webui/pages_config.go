@@ -348,6 +348,7 @@ func leaseText(d time.Duration) string {
 	return s
 }
 
+// joined writes several things as people do.
 func joined[T fmt.Stringer](list []T) string {
 	var s []string
 	for _, v := range list {

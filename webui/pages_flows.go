@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,19 @@ func (f flowFilters) Values() url.Values {
 		}
 	}
 	return v
+}
+
+// parties are what flows are from and to, apart from devices.
+func (v *visit) parties() ([]string, error) {
+	zones, err := v.box().Zones(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, z := range zones {
+		names = append(names, z.Name)
+	}
+	return append(names, model.Internet, model.Box), nil
 }
 
 // More reports whether filters are set that are seldom used.
@@ -201,29 +215,38 @@ func lastedText(d time.Duration) string {
 	return fmt.Sprintf("%.0f days", d.Hours()/24)
 }
 
-// rulePaths are where the rules of the file are shown. It is empty where the file cannot be
-// had: flows are worth seeing without.
-func (v *visit) rulePaths() map[string]string {
-	paths := map[string]string{}
+// ruleLists are the pages that list the rules of the file, by the names of these.
+type ruleLists map[string]string
+
+// ruleLists is empty where the file cannot be had: flows are worth seeing without.
+func (v *visit) ruleLists() ruleLists {
+	lists := ruleLists{}
 	c, err := v.config()
 	if err != nil || c.Config == nil {
-		return paths
+		return lists
 	}
 	for _, f := range c.Forwards {
-		paths[f.Name] = "/forwards?" + url.Values{"q": {f.Name}}.Encode()
+		lists[f.Name] = "/forwards"
 	}
-	for _, list := range [][]*model.Rule{c.Allow, c.Block} {
-		for _, r := range list {
-			paths[r.Name] = "/rules?" + url.Values{"q": {r.Name}}.Encode()
-		}
+	for _, r := range slices.Concat(c.Allow, c.Block) {
+		lists[r.Name] = "/rules"
 	}
-	return paths
+	return lists
 }
 
-func (v *visit) flowLine(r *record.Record, rules map[string]string) flowLine {
+// path is where a rule is shown; "": it is not one of the file.
+func (l ruleLists) path(rule string) string {
+	list, ok := l[rule]
+	if !ok {
+		return ""
+	}
+	return list + "?" + url.Values{"q": {rule}}.Encode()
+}
+
+func (v *visit) flowLine(r *record.Record, rules ruleLists) flowLine {
 	row := flowLine{
 		Time: v.when(r.End), From: sideOf(r.Src), To: sideOf(r.Dst), Name: r.Name, What: serviceText(r.Proto, r.Dst.Port),
-		Rule: r.Rule, RulePath: rules[r.Rule], Refused: r.Verdict == record.Refused,
+		Rule: r.Rule, RulePath: rules.path(r.Rule), Refused: r.Verdict == record.Refused,
 	}
 	if r.App != "" {
 		row.What = fmt.Sprintf("%s (%s)", r.App, row.What)
@@ -248,14 +271,10 @@ func (v *visit) flowsPage() error {
 	view := flowsView{flowFilters: readFlowFilters(q), Top: q.Get("top"), By: record.Group(q.Get("by"))}
 	view.Filtered = len(view.Values()) > 0
 	view.Views = view.tabs(record.Measure(view.Top), view.By)
-	zones, err := v.box().Zones(v.Context())
-	if err != nil {
+	var err error
+	if view.Zones, err = v.parties(); err != nil {
 		return err
 	}
-	for _, z := range zones {
-		view.Zones = append(view.Zones, z.Name)
-	}
-	view.Zones = append(view.Zones, model.Internet, model.Box)
 	ask, err := v.flowQuery(view.flowFilters)
 	if err == nil {
 		if view.Top != "" {
@@ -280,7 +299,7 @@ func (v *visit) tellRecords(view *flowsView, ask url.Values, page int) error {
 	if err != nil {
 		return err
 	}
-	rules := v.rulePaths()
+	rules := v.ruleLists()
 	part, more := onPage(list, page, flowRows)
 	for i := range part {
 		view.Rows = append(view.Rows, v.flowLine(&part[i], rules))

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"bulkhead/netcfg/model"
 	"bulkhead/services/auth/access"
 	"bulkhead/services/flow/record"
 )
@@ -49,14 +48,10 @@ func (v *visit) liveFilters() flowFilters {
 func (v *visit) livePage() error {
 	f := v.liveFilters()
 	view := liveView{flowsView: flowsView{flowFilters: f, Filtered: len(f.Values()) > 0, Views: f.tabs("live", "")}, Stream: "/flows/live/events?" + f.Values().Encode()}
-	zones, err := v.box().Zones(v.Context())
-	if err != nil {
+	var err error
+	if view.Zones, err = v.parties(); err != nil {
 		return err
 	}
-	for _, z := range zones {
-		view.Zones = append(view.Zones, z.Name)
-	}
-	view.Zones = append(view.Zones, model.Internet, model.Box)
 	ask, err := v.flowQuery(f)
 	if err != nil {
 		view.Stream, view.Error = "", upperFirst(err.Error())+"."
@@ -67,7 +62,7 @@ func (v *visit) livePage() error {
 	if err != nil {
 		return err
 	}
-	rules := v.rulePaths()
+	rules := v.ruleLists()
 	for i := range list {
 		view.Rows = append(view.Rows, v.flowLine(&list[i], rules))
 	}
@@ -96,7 +91,7 @@ func (v *visit) liveEvents() error {
 	}
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	conn := http.NewResponseController(v.w)
-	rules := v.rulePaths()
+	rules := v.ruleLists()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		_ = conn.SetWriteDeadline(time.Now().Add(eventTime)) // there is one without it, only later
 		if _, err := v.w.Write(v.event(lines.Bytes(), rules)); err != nil || conn.Flush() != nil {
@@ -107,7 +102,7 @@ func (v *visit) liveEvents() error {
 }
 
 // event makes one of a line of flowd's: a row, how many were skipped, or a sign of life.
-func (v *visit) event(line []byte, rules map[string]string) []byte {
+func (v *visit) event(line []byte, rules ruleLists) []byte {
 	var said struct {
 		record.Record
 		Skipped uint64 `json:"skipped"`

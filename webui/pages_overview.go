@@ -207,7 +207,7 @@ func (v *visit) dependencies(st *api.Status) *link {
 			*gateway = link{Name: "Gateway", Text: u.Gateway.String(), State: "good"}
 		}
 		if len(u.Resolvers) > 0 {
-			*names = link{Name: "DNS", Text: listText(u.Resolvers), State: "good"}
+			*names = link{Name: "DNS", Text: joined(u.Resolvers), State: "good"}
 		}
 	}
 	v.checkAnswers(func(good bool, what, text string) {
@@ -283,12 +283,3 @@ func (v *visit) banner() *banner {
 
 // mine reports whether a change seems to be the visitor's. netcfgd knows.
 func (v *visit) mine(p *api.Pending) bool { return p.Author == v.caller.Name && p.Via == api.ViaUI }
-
-// listText writes several things as people do.
-func listText[T fmt.Stringer](list []T) string {
-	words := make([]string, len(list))
-	for i, x := range list {
-		words[i] = x.String()
-	}
-	return strings.Join(words, ", ")
-}

@@ -90,9 +90,9 @@ func (v *visit) suggestPage() error {
 	if oldest.IsZero() {
 		oldest = now
 	}
-	rules := v.rulePaths()
+	rules := v.ruleLists()
 	for _, u := range suggest.Rules(c.Config, last, oldest, now, 30, 90) {
-		view.Unused = append(view.Unused, unusedRow{u, rules[u.Name]})
+		view.Unused = append(view.Unused, unusedRow{u, rules.path(u.Name)})
 	}
 	return v.show("suggest", view)
 }

@@ -55,14 +55,10 @@ func (v *visit) talksPage() error {
 	f := readFlowFilters(v.URL.Query())
 	f.Since = cmp.Or(f.Since, "24h")
 	view := talksView{Zone: f.Zone, Since: f.Since, Until: f.Until}
-	zones, err := v.box().Zones(v.Context())
-	if err != nil {
+	var err error
+	if view.Zones, err = v.parties(); err != nil {
 		return err
 	}
-	for _, z := range zones {
-		view.Zones = append(view.Zones, z.Name)
-	}
-	view.Zones = append(view.Zones, model.Internet, model.Box)
 	ask, err := v.flowQuery(flowFilters{Zone: f.Zone, Since: f.Since, Until: f.Until})
 	var t flows.Talks
 	if err == nil {
