@@ -178,9 +178,9 @@ func (e *exposed) image() concern {
 	case e.Built.IsZero():
 		c.Findings = []finding{{What: "When the system was built is not known.", Next: "Start the box from an image.", Path: "/system", To: "System"}}
 	case age > imageOld:
-		c.Findings = []finding{{What: "The system was built " + span(age) + " ago.", Next: "Build or fetch a newer image, and push it.", Path: "/system", To: "System"}}
+		c.Findings = []finding{{What: "The system was built " + spanText(age) + " ago.", Next: "Build or fetch a newer image, and push it.", Path: "/system", To: "System"}}
 	default:
-		c.Findings = []finding{{Good: true, What: "The system was built " + span(age) + " ago.", Path: "/system", To: "System"}}
+		c.Findings = []finding{{Good: true, What: "The system was built " + spanText(age) + " ago.", Path: "/system", To: "System"}}
 	}
 	return c
 }

@@ -95,17 +95,6 @@ func sentence(st *api.Status, way *link, devices int, refused uint64, counted bo
 	return strings.Join(words, " ")
 }
 
-// span is a length of time for people, in its largest unit.
-func span(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return counting(uint64(d/(24*time.Hour)), "day")
-	case d >= 2*time.Hour:
-		return counting(uint64(d/time.Hour), "hour")
-	}
-	return counting(uint64(max(d, 0)/time.Minute), "minute")
-}
-
 // counting is a number of things.
 func counting(n uint64, thing string) string {
 	if n == 1 {

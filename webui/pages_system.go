@@ -141,11 +141,8 @@ func spanText(d time.Duration) string {
 		name string
 		is   time.Duration
 	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}} {
-		switch n := d / u.is; {
-		case n == 1:
-			return "1 " + u.name
-		case n > 1:
-			return fmt.Sprintf("%d %ss", n, u.name)
+		if n := d / u.is; n > 0 {
+			return counting(uint64(n), u.name)
 		}
 	}
 	return "less than a minute"
