@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/suggest"
+	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
 )
 
@@ -42,7 +44,6 @@ type finding struct {
 const (
 	imageOld  = 90 * 24 * time.Hour
 	rulesSeen = 30 * 24 * time.Hour // so long records have to go back to say that a rule is not used
-	rulesLong = 90 * 24 * time.Hour // ... in 90 days
 	endsSoon  = 14 * 24 * time.Hour
 )
 
@@ -54,6 +55,7 @@ func (e *exposed) report() []concern {
 // doors are what the internet can open.
 func (e *exposed) doors() concern {
 	c := concern{Title: "What the internet can open", Empty: "Nothing: no forward is in the file."}
+	idle := e.idle()
 	for _, f := range e.Config.Forwards {
 		if !f.Until.IsZero() && !e.Now.Before(f.Until) {
 			continue // it is closed
@@ -62,7 +64,7 @@ func (e *exposed) doors() concern {
 			strings.Join(f.Protocols, ", "), f.To.Name, f.Name, f.Why, f.Owner, f.Until.In(e.Config.System.Location).Add(-time.Second).Format(time.DateOnly))
 		d := finding{Good: true, What: what, Path: "/forwards?q=" + f.Name, To: "Forwards"}
 		switch {
-		case e.unusedRule(f.Name):
+		case idle[f.Name] > 0:
 			d.Good, d.Next = false, "Nobody has used it for a month: close it."
 		case f.Until.Sub(e.Now) < endsSoon:
 			d.Good, d.Next = false, "It ends soon: decide whether it is still needed."
@@ -72,11 +74,15 @@ func (e *exposed) doors() concern {
 	return c
 }
 
-// unusedRule reports whether records go back far enough to say that a rule decided nothing in
-// a month.
-func (e *exposed) unusedRule(name string) bool {
-	days, used := e.Used[name]
-	return e.Blind == "" && !e.Oldest.IsZero() && e.Now.Sub(e.Oldest) >= rulesSeen && (!used || days > 30)
+// idle are the rules that decided nothing in 30 or 90 days, as far as records say.
+func (e *exposed) idle() map[string]int {
+	days := map[string]int{}
+	if e.Blind == "" && !e.Oldest.IsZero() {
+		for _, u := range suggest.Rules(e.Config, flows.LastUses(e.Used, e.Now), e.Oldest, e.Now, 30, 90) {
+			days[u.Name] = u.Days
+		}
+	}
+	return days
 }
 
 // admins are the zones from which the box is managed.
@@ -114,22 +120,13 @@ func (e *exposed) unused() concern {
 		}
 		return c
 	}
-	add := func(kind, name, why, path string) {
-		if !e.unusedRule(name) {
-			return
-		}
-		days := "30"
-		if _, used := e.Used[name]; !used && e.Now.Sub(e.Oldest) >= rulesLong {
-			days = "90"
-		}
-		c.Findings = append(c.Findings, finding{
-			What: fmt.Sprintf("The %s %s (%s) decided nothing in %s days.", kind, name, why, days),
-			Next: "Remove it, or write down when it is needed.", Path: path + "?q=" + name, To: upperFirst(kind) + "s",
-		})
-	}
+	idle := e.idle()
 	for _, r := range e.Config.Allow {
-		if r.Until.IsZero() || e.Now.Before(r.Until) {
-			add("rule", r.Name, r.Why, "/rules")
+		if days := idle[r.Name]; days > 0 && (r.Until.IsZero() || e.Now.Before(r.Until)) {
+			c.Findings = append(c.Findings, finding{
+				What: fmt.Sprintf("The rule %s (%s) decided nothing in %d days.", r.Name, r.Why, days),
+				Next: "Remove it, or write down when it is needed.", Path: "/rules?q=" + r.Name, To: "Rules",
+			})
 		}
 	}
 	return c

@@ -18,7 +18,9 @@ import (
 	"bulkhead/services/flow/inventory"
 )
 
-func TestExposureSaysWhatIsOpenAndWhatToDo(t *testing.T) {
+// exampleHome is an example configuration, and a time at which it is good.
+func exampleHome(t *testing.T) (*model.Config, time.Time) {
+	t.Helper()
 	data, err := os.ReadFile("../configs/zero-trust.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +30,11 @@ func TestExposureSaysWhatIsOpenAndWhatToDo(t *testing.T) {
 	if cfg == nil {
 		t.Fatal(problems.Err())
 	}
+	return cfg, now
+}
+
+func TestExposureSaysWhatIsOpenAndWhatToDo(t *testing.T) {
+	cfg, now := exampleHome(t)
 	text := func(e exposed) string {
 		var b strings.Builder
 		for _, c := range e.report() {
@@ -80,15 +87,7 @@ Age of the system
 
 // How long a rule was of no use is said as far as records go back, and no further.
 func TestUnusedRulesAreOldAsRecordsSay(t *testing.T) {
-	data, err := os.ReadFile("../configs/zero-trust.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Date(2026, 11, 27, 18, 0, 0, 0, time.UTC)
-	cfg, problems := conf.Parse("home.yaml", data, now)
-	if cfg == nil {
-		t.Fatal(problems.Err())
-	}
+	cfg, now := exampleHome(t)
 	for _, tt := range []struct {
 		records int // days
 		used    map[string]int

@@ -77,21 +77,13 @@ func (v *visit) suggestPage() error {
 		view.Proposals = append(view.Proposals, v.proposedRule(&found.Proposals[i]))
 	}
 	view.LeftOut, view.More, view.Oldest = found.LeftOut, needs.More, v.when(needs.Oldest)
-	// When a rule was last of use is known to a month only.
 	now := time.Now()
-	last := map[string]time.Time{}
-	for rule, days := range needs.Used {
-		last[rule] = now
-		if days > 30 {
-			last[rule] = now.AddDate(0, 0, -31)
-		}
-	}
 	oldest := needs.Oldest
 	if oldest.IsZero() {
 		oldest = now
 	}
 	rules := v.ruleLists()
-	for _, u := range suggest.Rules(c.Config, last, oldest, now, 30, 90) {
+	for _, u := range suggest.Rules(c.Config, flows.LastUses(needs.Used, now), oldest, now, 30, 90) {
 		view.Unused = append(view.Unused, unusedRow{u, rules.path(u.Name)})
 	}
 	return v.show("suggest", view)

@@ -67,18 +67,11 @@ func (a *app) suggest(ctx context.Context, since time.Time) error {
 		}
 	}
 	now := a.now()
-	last := map[string]time.Time{}
-	for rule, days := range needs.Used {
-		last[rule] = now
-		if days > 30 {
-			last[rule] = now.AddDate(0, 0, -31)
-		}
-	}
 	oldest := needs.Oldest
 	if oldest.IsZero() {
 		oldest = now
 	}
-	out := suggestions{suggest.Allows(cfg, seen), suggest.Rules(cfg, last, oldest, now, 30, 90), needs.Oldest}
+	out := suggestions{suggest.Allows(cfg, seen), suggest.Rules(cfg, flows.LastUses(needs.Used, now), oldest, now, 30, 90), needs.Oldest}
 	for i := range out.Unused {
 		out.Unused[i].Last = time.Time{} // which is known to a month only
 	}

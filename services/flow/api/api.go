@@ -173,6 +173,19 @@ type Needs struct {
 	Oldest time.Time      `json:"oldest"`         // of the records; zero if none is on the disk yet
 }
 
+// LastUses returns when the rules in used, which is [Needs.Used], decided something last: on
+// one of the last 30 days is now, before that is 31 days ago. More is not known.
+func LastUses(used map[string]int, now time.Time) map[string]time.Time {
+	last := make(map[string]time.Time, len(used))
+	for rule, days := range used {
+		last[rule] = now
+		if days > 30 {
+			last[rule] = now.AddDate(0, 0, -31)
+		}
+	}
+	return last
+}
+
 // Need is connections of one kind that somebody opened, or tried to.
 type Need struct {
 	Kind
