@@ -156,24 +156,10 @@ func (v *visit) change(c *configuration, f *editForm, same bool, why string, edi
 	return v.propose(proposal{File: file, Why: why})
 }
 
-// endpointNames are what may stand in from and to.
-func (c *configuration) endpointNames() (list []string) {
-	for _, z := range c.Zones {
-		list = append(list, z.Name)
-	}
-	for _, d := range c.Devices {
-		list = append(list, d.Name)
-	}
-	for _, g := range c.Groups {
-		list = append(list, g.Name)
-	}
-	return append(list, model.Internet, model.Box)
-}
-
 const endpointHelp = "Zones, devices, groups, addresses, internet or box, with commas between them."
 
 func ruleForm(c *configuration, r edit.Rule) *editForm {
-	return &editForm{Noun: "rule", Back: "/rules", Names: c.endpointNames(), Fields: []*formField{
+	return &editForm{Noun: "rule", Back: "/rules", Names: c.EndpointNames(), Fields: []*formField{
 		{Name: "name", Label: "Name", Value: r.Name, Help: "Lower-case letters, digits and hyphens. Logs and pages show it.", Required: true},
 		{Name: "from", Label: "From", Value: strings.Join(r.From, ", "), Help: endpointHelp, Required: true},
 		{Name: "to", Label: "To", Value: strings.Join(r.To, ", "), Help: endpointHelp, Required: true},

@@ -189,15 +189,10 @@ var reasonTexts = map[policy.Reason]string{
 
 // serviceText is what a connection is about.
 func serviceText(proto uint8, port uint16) string {
-	switch {
-	case proto == 0:
+	if proto == 0 {
 		return "–"
-	case proto == model.ProtoICMP:
-		return model.ICMP(uint8(port)).String()
-	case model.HasPorts(proto):
-		return model.OnePort(proto, port).String()
 	}
-	return model.Service{Proto: proto}.String()
+	return model.ServiceOf(proto, port).String()
 }
 
 // lastedText is how long something took.

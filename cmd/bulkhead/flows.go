@@ -174,15 +174,10 @@ func about(r *record.Record) string {
 }
 
 func service(proto uint8, port uint16) string {
-	switch {
-	case proto == 0:
+	if proto == 0 {
 		return "-"
-	case proto == model.ProtoICMP:
-		return model.ICMP(uint8(port)).String()
-	case model.HasPorts(proto):
-		return model.OnePort(proto, port).String()
 	}
-	return model.Service{Proto: proto}.String()
+	return model.ServiceOf(proto, port).String()
 }
 
 func amount(c record.Count) string {

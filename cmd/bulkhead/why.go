@@ -46,23 +46,14 @@ func (a *app) names(file string, arg int) []string {
 	if err != nil || arg > 2 {
 		return nil
 	}
-	var names []string
 	if arg == 2 {
+		var names []string
 		for _, p := range cfg.Protocols {
 			names = append(names, p.Name)
 		}
 		return append(append(names, model.CatalogueNames()...), "any")
 	}
-	for _, z := range cfg.Zones {
-		names = append(names, z.Name)
-	}
-	for _, d := range cfg.Devices {
-		names = append(names, d.Name)
-	}
-	for _, g := range cfg.Groups {
-		names = append(names, g.Name)
-	}
-	return append(names, model.Internet, model.Box)
+	return cfg.EndpointNames()
 }
 
 func (a *app) why(ctx context.Context, file, from, to, protocol string) error {

@@ -355,6 +355,21 @@ func (c *Config) Device(name string) *Device {
 	return c.Devices[i]
 }
 
+// EndpointNames returns the names that stand for endpoints: those of zones, devices and groups
+// in the order of the file, [Internet] and [Box].
+func (c *Config) EndpointNames() (names []string) {
+	for _, z := range c.Zones {
+		names = append(names, z.Name)
+	}
+	for _, d := range c.Devices {
+		names = append(names, d.Name)
+	}
+	for _, g := range c.Groups {
+		names = append(names, g.Name)
+	}
+	return append(names, Internet, Box)
+}
+
 // ZoneOf returns the zone whose subnet holds a, or nil.
 func (c *Config) ZoneOf(a netip.Addr) *Zone {
 	i := slices.IndexFunc(c.Zones, func(z *Zone) bool { return z.Subnet.Contains(a) })

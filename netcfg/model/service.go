@@ -49,6 +49,18 @@ func ICMP(typ uint8) Service {
 	return Service{Proto: ProtoICMP, Type: true, Lo: uint16(typ), Hi: uint16(typ)}
 }
 
+// ServiceOf returns the service that a packet asks for, of an IP protocol and a port, which is
+// the type for ICMP and means nothing for protocols that have neither.
+func ServiceOf(proto uint8, port uint16) Service {
+	switch {
+	case proto == ProtoICMP:
+		return ICMP(uint8(port))
+	case HasPorts(proto):
+		return OnePort(proto, port)
+	}
+	return Service{Proto: proto}
+}
+
 // PortProtocols are the IP protocols that have port numbers where TCP has them.
 var PortProtocols = [...]uint8{ProtoTCP, ProtoUDP, ProtoSCTP, 33 /* DCCP */, 136 /* UDP-Lite */}
 

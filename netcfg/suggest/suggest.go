@@ -104,7 +104,7 @@ func Allows(cfg *model.Config, seen []Seen) Result {
 			l = &line{from: ends[:1], to: ends[1:], services: map[model.Service]bool{}}
 			byEnds[ends], lines = l, append(lines, l)
 		}
-		l.services[service(s)] = true
+		l.services[model.ServiceOf(s.Proto, s.Port)] = true
 		l.seen = append(l.seen, s)
 	}
 	// First who else does the same at the same places, then where else they do it.
@@ -162,17 +162,6 @@ func scanned(seen []Seen) map[[2]Party]bool {
 		out[pair] = n >= scanPorts
 	}
 	return out
-}
-
-// service returns what the connections are, as rules name it.
-func service(s Seen) model.Service {
-	switch {
-	case s.Proto == model.ProtoICMP:
-		return model.ICMP(uint8(s.Port))
-	case model.HasPorts(s.Proto):
-		return model.OnePort(s.Proto, s.Port)
-	}
-	return model.Service{Proto: s.Proto}
 }
 
 // endpoint is how a rule can name a side.

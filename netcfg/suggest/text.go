@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bulkhead/netcfg/model"
 )
 
 // YAML writes the proposal as an item of the file's list "allow", with its evidence as
@@ -56,5 +58,5 @@ func (s Seen) sentence(loc *time.Location) string {
 	if last := s.Last.In(loc).Format(day); last != when {
 		when += " to " + last
 	}
-	return fmt.Sprintf("%s → %s %s: %s %d×, %s", s.From, to, service(s), what, s.Count, when)
+	return fmt.Sprintf("%s → %s %s: %s %d×, %s", s.From, to, model.ServiceOf(s.Proto, s.Port), what, s.Count, when)
 }
