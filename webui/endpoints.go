@@ -79,7 +79,7 @@ type image struct{}
 var endpoints = []endpoint{
 	{"GET health", open, own((*server).healthy), "Whether the box is there", nil, health{}, nil},
 	{"POST claim", open, own((*server).takeClaim), "Exchange the code on the console for a token", access.ClaimRequest{}, access.ClaimAnswer{}, []int{403, 422, 429}},
-	{"POST certificates", anyToken, own((*server).certify), "Have a client certificate made for a key, where the configuration asks for one", certRequest{}, certAnswer{}, []int{422}},
+	{"POST certificates", anyToken, own((*server).certify), "Have a client certificate made for a key, where the configuration asks for one", access.CertificateRequest{}, access.CertificateAnswer{}, []int{422}},
 	{"GET openapi.json", anyToken, own((*server).document), "This document", nil, map[string]any{}, nil},
 
 	{"GET status", access.Read, netcfgd, "How the box is", nil, api.Status{}, nil},

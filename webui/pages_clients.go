@@ -150,20 +150,9 @@ func (v *visit) revokeClient() error {
 	return v.seeDone("/account/certificates", "client")
 }
 
-// certRequest asks for a certificate for a key.
-type certRequest struct {
-	Label   string `json:"label"`   // of the device that has it
-	Request []byte `json:"request"` // PKCS #10, RFC 2986, which is signed with the key
-}
-
-// certAnswer is the certificate.
-type certAnswer struct {
-	Certificate []byte `json:"certificate"` // X.509, DER
-}
-
 // certify makes a certificate for a program, for a key that it has made itself.
 func (s *server) certify(w http.ResponseWriter, r *http.Request) {
-	in, ok := read[certRequest](w, r)
+	in, ok := read[access.CertificateRequest](w, r)
 	if !ok {
 		return
 	}
@@ -186,5 +175,5 @@ func (s *server) certify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("client certificate made", "token", caller.Name, "label", in.Label, "from", r.RemoteAddr)
-	answer(w, certAnswer{cert.Raw})
+	answer(w, access.CertificateAnswer{Certificate: cert.Raw})
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+
+	"bulkhead/services/auth/access"
 )
 
 // Certify has the box make a client certificate for this workstation, which is called
@@ -21,14 +23,8 @@ func (p *Profile) Certify(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
-	in := struct {
-		Label   string `json:"label"`
-		Request []byte `json:"request"`
-	}{label, request}
-	var out struct {
-		Certificate []byte `json:"certificate"`
-	}
-	if err := New(p).Call(ctx, "POST", "/v1/certificates", in, &out); err != nil {
+	var out access.CertificateAnswer
+	if err := New(p).Call(ctx, "POST", "/v1/certificates", access.CertificateRequest{Label: label, Request: request}, &out); err != nil {
 		return err
 	}
 	cert, err := x509.ParseCertificate(out.Certificate)

@@ -20,6 +20,17 @@ type ClaimAnswer struct {
 	KeyError string `json:"keyError,omitempty"` // why the key is not trusted; the claim holds
 }
 
+// CertificateRequest asks for a client certificate for a key: POST /api/v1/certificates.
+type CertificateRequest struct {
+	Label   string `json:"label"`   // of the device that has it
+	Request []byte `json:"request"` // PKCS #10, RFC 2986, which is signed with the key
+}
+
+// CertificateAnswer is the certificate.
+type CertificateAnswer struct {
+	Certificate []byte `json:"certificate"` // X.509, DER
+}
+
 // Identity is how the box is known: /v1/identity on webuid's control socket.
 type Identity struct {
 	Fingerprint Fingerprint  `json:"fingerprint"`
