@@ -119,17 +119,7 @@ func TestPagesOfAChangeAreUsable(t *testing.T) {
 	source := axe(t)
 	c := b.chrome()
 	c.keep(admin)
-	look := func(name string) {
-		t.Helper()
-		c.pictures(name)
-		for _, l := range looks[:2] {
-			c.as(l)
-			c.do(chromedp.Evaluate[chromedp.Void](source + ";0"))
-			if found := get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise)); found != "" {
-				t.Errorf("%s, %s:\n%s", name, l.scheme, found)
-			}
-		}
-	}
+	look := func(name string) { t.Helper(); c.usable(name, source) }
 	plan := func(file string) {
 		t.Helper()
 		c.open("/history")

@@ -352,6 +352,25 @@ func axe(t *testing.T) string {
 const runAxe = `axe.run(document, {resultTypes: ["violations"]}).then(r =>
 	r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes.slice(0, 5).map(n => n.target.join(" ")).join(", ")).join("\n"))`
 
+// axe says what the program whose source it is finds on the page that is shown.
+func (c *chrome) axe(source string) string {
+	c.b.t.Helper()
+	c.do(chromedp.Evaluate[chromedp.Void](source + ";0"))
+	return get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise))
+}
+
+// usable takes pictures of the page that is shown, and has axe look at it in both schemes.
+func (c *chrome) usable(name, source string) {
+	c.b.t.Helper()
+	c.pictures(name)
+	for _, l := range looks[:2] {
+		c.as(l)
+		if found := c.axe(source); found != "" {
+			c.b.t.Errorf("%s, %s:\n%s", name, l.scheme, found)
+		}
+	}
+}
+
 func TestEverybodyCanUseThePages(t *testing.T) {
 	source := axe(t)
 	b := newSampleBox(t)
@@ -363,14 +382,13 @@ func TestEverybodyCanUseThePages(t *testing.T) {
 	run := func(path string, l look) string {
 		c.as(l)
 		c.open(path)
-		c.do(chromedp.Evaluate[chromedp.Void](source + ";0"))
-		return get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise))
+		return c.axe(source)
 	}
 	// It does find something where there is something.
 	c.as(looks[0])
 	c.open("/login")
-	c.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("label").remove();0`), chromedp.Evaluate[chromedp.Void](source+";0"))
-	if found := get(c, chromedp.Evaluate[string](runAxe, chromedp.EvalAwaitPromise)); !strings.Contains(found, "label:") {
+	c.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("label").remove();0`))
+	if found := c.axe(source); !strings.Contains(found, "label:") {
 		t.Fatalf("a field without a label is not found: %q", found)
 	}
 	c.everyScreen(admin, func(_, path string) {

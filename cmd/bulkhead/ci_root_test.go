@@ -32,12 +32,7 @@ type runner struct {
 // newRunner returns a box that has its first configuration, and a runner beside it.
 func newRunner(t *testing.T) *runner {
 	b := unpack(t)
-	var state access.State
-	b.until("the box waits for its owner", func() (ok bool) {
-		var err error
-		state, err = b.console("GET")
-		return err == nil && b.dial(b.desk, "192.168.77.1:443") == nil
-	})
+	state := b.waiting()
 	if out, code := b.cli("claim", "192.168.77.1", "--code", state.Code, "--yes", filepath.Join(b.dir, "home.yaml")); code != 0 {
 		t.Fatalf("claim: exit %d\n%s", code, out)
 	}

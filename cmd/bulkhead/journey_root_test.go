@@ -136,25 +136,26 @@ func (w *tab) shows(text string) {
 	}
 }
 
+// claim makes alex the owner, on the page that asks for the code.
+func (w *tab) claim(at, code string) {
+	w.b.t.Helper()
+	w.fill("#name", "alex")
+	w.fill("#code", code)
+	w.click("main button")
+	w.arrive(at + "/account")
+}
+
 // TestJourneyOfANewBox goes with a browser from the parcel to a network that works, on real
 // programs: the box is claimed, gets its first configuration, moves, and is kept.
 func TestJourneyOfANewBox(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	b := unpack(t)
-	var state access.State
-	b.until("the box waits for its owner", func() (ok bool) {
-		var err error
-		state, err = b.console("GET")
-		return err == nil && b.dial(b.desk, "192.168.77.1:443") == nil
-	})
+	state := b.waiting()
 	w := b.tab(state.Fingerprint)
 	const first, second = "https://192.168.77.1", "https://192.168.10.1"
 	w.open(first)
 	w.arrive(first + "/claim")
-	w.fill("#name", "alex")
-	w.fill("#code", state.Code)
-	w.click("main button")
-	w.arrive(first + "/account")
+	w.claim(first, state.Code)
 	w.open(first + "/account/password")
 	secret, err := totp.Parse(w.value("[name=secret]"))
 	if err != nil {
@@ -197,10 +198,7 @@ func TestJourneyOfANewBox(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.open(named + "/claim")
-	w.fill("#name", "alex")
-	w.fill("#code", state.Code)
-	w.click("main button")
-	w.arrive(named + "/account")
+	w.claim(named, state.Code)
 	w.do(chromedp.WaitVisible("#label"))
 	w.fill("#label", "laptop")
 	w.click("[data-passkey-add] button")

@@ -190,8 +190,7 @@ type backend struct {
 // whatever else answers comes first.
 type (
 	unasked struct{ deep }
-	deep    struct{ deeper }
-	deeper  struct{ api.Backend }
+	deep    struct{ api.Backend }
 )
 
 var running = api.Status{

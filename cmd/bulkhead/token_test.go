@@ -9,7 +9,7 @@ import (
 func TestExpiryIsReadAsPeopleWriteIt(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip(err) // no time zones are installed
+		t.Fatal(err) // Go brings the time zones if nobody else does
 	}
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, berlin)
 	for _, c := range []struct{ text, want, why string }{

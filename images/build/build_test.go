@@ -38,6 +38,9 @@ func realKernel(t *testing.T) string {
 	t.Helper()
 	arch, err := kernel.ArchByName(runtime.GOARCH)
 	if err != nil {
+		if os.Getenv("BULKHEAD_NEED_VM") == "1" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	cache, err := kernel.CacheDir()
