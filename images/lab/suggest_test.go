@@ -192,7 +192,8 @@ func TestWhatWasObservedBecomesARule(t *testing.T) {
 
 	// The proposal, with a reason, goes into the file as it is printed.
 	out := cli(t, l, "suggest", "--since", since)
-	proposals, _, _ := strings.Cut(strings.TrimPrefix(out, "allow:\n"), "\n\n")
+	proposals, _, _ := strings.Cut(strings.TrimPrefix(out, "allow:\n"), "\n\n") // without what follows
+	proposals = strings.TrimSuffix(proposals, "\n") + "\n"
 	var rule string
 	for _, p := range strings.SplitAfter(proposals, "    why: \"\"\n") {
 		if has(p, "from: tv\n", "to: nas\n") {
