@@ -107,6 +107,8 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"services/flow/record", "os", "record is pure"}, {"services/flow/record", "net", "record is pure: use net/netip"},
 	{"services/flow/inventory", "os", "the inventory is told what was seen"}, {"services/flow/inventory", "net", "the inventory is pure: use net/netip"},
 	{"services/export/ipfix", "os", "the encoder sends nothing"}, {"services/export/ipfix", "net", "the encoder is pure: use net/netip"},
+	{"services/diag/filter", "os", "a filter sees no packet"}, {"services/diag/filter", "net", "a filter is pure: use net/netip"},
+	{"services/diag/pcap", "os", "a capture file is written where it is told"}, {"services/diag/pcap", "net", "a capture file holds bytes"},
 	{"services/wan/dhcp4", "os", "the client is a state machine without files"}, {"services/wan/dhcp4", "net", "the client is a state machine without sockets"},
 	{"webui/...", "github.com/google/nftables", "the UI asks netcfgd; it changes nothing itself"},
 	{"webui/...", "github.com/jsimonetti/rtnetlink/v2", "the UI asks netcfgd; it changes nothing itself"},
