@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -42,6 +44,13 @@ func TestPagesOfEditsAreUsable(t *testing.T) {
 	c.do(chromedp.Click("button[value=plan]"))
 	b.eventually("the other's change is told", func() bool { return strings.Contains(c.main(), "The file has changed since you began") })
 	look("edit-changed")
+	call(c, network.ClearBrowserCookies, cdp.Empty{})
+	c.do(chromedp.Click("button[value=plan]"))
+	b.eventually("the text is given back", func() bool { return c.head() == "Log in again" })
+	if text := get(c, chromedp.Evaluate[string](`document.querySelector("textarea").value`)); !strings.Contains(text, "to: broken\n") {
+		t.Errorf("what was typed is gone:\n%s", text)
+	}
+	look("edit-returned")
 	c.quiet()
 }
 

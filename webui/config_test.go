@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -273,6 +274,69 @@ func TestTextIsCheckedAndPlanned(t *testing.T) {
 	if got := proposed(t, w.post("/edit", form)); got != string(s.history[6].Data) {
 		t.Errorf("got\n%q", got)
 	}
+}
+
+// What somebody typed is given back to them whatever becomes of their session or of the box,
+// and goes on under nobody else's name.
+func TestTextOutlivesSessionAndServices(t *testing.T) {
+	b, s := newTrialBox(t)
+	b.start(conf1)
+	w := b.owner()
+	kim := w.as("kim", access.Administrator)
+	form := sent(t, kim.get("/edit"))
+	form.Set("file", form.Get("file")+"# </textarea> films\r\n")
+	form.Set("why", "films")
+	form.Set("then", "plan")
+	typed := string(s.file) + "# </textarea> films\n"
+	text := func(v view) string { return strings.ReplaceAll(sent(t, v).Get("file"), "\r\n", "\n") }
+	plan := kim.post("/edit", form)
+	w.leads(w.post("/users/kim/remove", nil), "/users?done=user")
+
+	trial := url.Values{"minutes": {"2"}}
+	for _, name := range []string{"base", "by", "name", "data", "why"} {
+		trial.Set(name, field(t, plan.body, name))
+	}
+	for path, form := range map[string]url.Values{"/edit": form, "/change/plan": form, "/change/try": trial} {
+		for range 3 { // there is room again for the next
+			v := kim.post(path, form)
+			contains(t, v, http.StatusUnauthorized, "The session is over. What you sent was not done.", `<a href="/login" target="_blank"`, `value="films"`)
+			if got := text(v); got != typed {
+				t.Errorf("%s: what was typed is gone:\n%q", path, got)
+			}
+			// Somebody else logs in at the same browser.
+			again := sent(t, v)
+			again.Set("then", "plan")
+			v = w.post("/edit", again)
+			contains(t, v, http.StatusConflict, "kim typed this text")
+			again = sent(t, v)
+			again.Set("then", "plan")
+			if got := proposed(t, w.post("/edit", again)); got != typed {
+				t.Errorf("%s: sent as one's own, it is\n%q", path, got)
+			}
+		}
+	}
+	contains(t, kim.post("/edit", nil), http.StatusUnauthorized, `<a href="/login">Log in</a>`)
+	if s.history[6].Number != 7 || len(s.history) != 7 {
+		t.Error("something was changed")
+	}
+
+	form = sent(t, w.get("/edit"))
+	form.Set("file", typed)
+	form.Set("then", "check")
+	away := func(what string) {
+		t.Helper()
+		v := w.post("/edit", form)
+		contains(t, v, http.StatusServiceUnavailable, "try again in a moment")
+		if got := text(v); got != typed {
+			t.Errorf("without %s, what was typed is gone:\n%q", what, got)
+		}
+	}
+	if err := os.Remove(b.o.Netcfgd); err != nil {
+		t.Fatal(err)
+	}
+	away("netcfgd")
+	b.stopAccess()
+	away("authd")
 }
 
 // TestFormsNeverSeeSecrets has a file that names secrets: the names stay, and no page knows

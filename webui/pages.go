@@ -334,7 +334,7 @@ func (v *visit) refuse(err error) {
 		endSession(v.w)
 		if v.Method != http.MethodGet || v.page.need == everybody {
 			v.caller = auth.Caller{}
-			_ = v.showAs(http.StatusUnauthorized, "refusal", refusal{http.StatusUnauthorized, "Log in again", []string{"The session is over. What you sent was not done."}, 0, true})
+			v.showRefusal(refusal{Status: http.StatusUnauthorized, Head: "Log in again", Why: []string{"The session is over. What you sent was not done."}, Login: true})
 			return
 		}
 		path := "/login"
@@ -357,7 +357,14 @@ func (v *visit) refuse(err error) {
 	if status == http.StatusForbidden {
 		v.s.refused.warn("not allowed", "from", v.RemoteAddr, "user", v.caller.Name, "path", v.URL.Path)
 	}
-	_ = v.showAs(status, "refusal", refusal{Status: status, Head: head, Why: strings.Split(why, "\n")})
+	v.showRefusal(refusal{Status: status, Head: head, Why: strings.Split(why, "\n")})
+}
+
+// showRefusal shows it, with what was typed if that was a lot.
+func (v *visit) showRefusal(no refusal) {
+	if !v.giveBack(no) {
+		_ = v.showAs(no.Status, "refusal", no)
+	}
 }
 
 // maxForm bounds a form, in bytes, but for that with a configuration.

@@ -62,7 +62,7 @@ func (v *visit) propose(p proposal) error {
 	if p.Name == "" {
 		p.Name = before.Name
 	}
-	view := planView{Base: before.Number, Name: p.Name, Data: pack(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
+	view := planView{Base: before.Number, By: v.caller.Name, Name: p.Name, Data: pack(p.File), Why: p.Why, Error: p.err, MayTry: v.may(access.Apply)}
 	view.Diff = fewOf(diffLines(textdiff.Unified(before.Name, p.Name, string(before.Data), string(p.File))))
 	status := p.status
 	if status == 0 {
@@ -114,7 +114,8 @@ func (v *visit) newest() (*api.Entry, error) {
 
 // planView is what a change would do.
 type planView struct {
-	Base    int // the change that is in force
+	Base    int    // the change that is in force
+	By      string // whose file it is
 	Name    string
 	Data    string // the file, packed
 	Why     string

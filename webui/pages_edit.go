@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,9 @@ type editView struct {
 	Text    string
 	Why     string
 	Sum     string // digest of the file that the text was made of
+	Base    string // or the change that had it; "": Sum says it
+	By      string // who typed the text
+	Theirs  string // who typed it, if that is somebody else than who sends it; ""
 	Number  int    // change that had it; 0: there was no file
 	Line    int    // that was asked for
 	Checked bool   // it was found good
@@ -104,8 +108,8 @@ func numbered(text string, problems []problem, asked int) (list []textLine) {
 
 func sumOf(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
-func editOf(e *api.Entry) editView {
-	return editView{Name: e.Name, Text: string(e.Data), Sum: sumOf(e.Data), Number: e.Number}
+func (v *visit) editOf(e *api.Entry) editView {
+	return editView{Name: e.Name, Text: string(e.Data), Sum: sumOf(e.Data), By: v.caller.Name, Number: e.Number}
 }
 
 func (v *visit) editPage() error {
@@ -113,7 +117,7 @@ func (v *visit) editPage() error {
 	if err != nil {
 		return err
 	}
-	view := editOf(e)
+	view := v.editOf(e)
 	if line, err := strconv.Atoi(v.URL.Query().Get("line")); err == nil && line > 0 {
 		view.Line = line
 		view.Lines = numbered(view.Text, nil, line)
@@ -139,8 +143,12 @@ func (v *visit) edited() error {
 	if bytes.Contains(e.Data, []byte("\r\n")) { // which forms do not tell from others
 		text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
-	view := editOf(e)
+	view := v.editOf(e)
 	view.Text, view.Why = string(text), strings.TrimSpace(form.Get("why"))
+	if by := form.Get("by"); by != "" && by != v.caller.Name { // the session of who typed it was over
+		view.Theirs, view.Number, view.Sum, view.Base = by, 0, form.Get("sum"), form.Get("base")
+		return v.showAs(http.StatusConflict, "edit", view)
+	}
 	base := form.Get("base") // of a plan that was refused
 	if was := form.Get("sum"); was != "" && was != view.Sum || base != "" && base != strconv.Itoa(e.Number) {
 		// The form that is shown is about the file as it is now: sent again, it replaces it.
@@ -172,4 +180,43 @@ func (e *editView) refuse(r *api.Refused) {
 func (e *editView) tell(problems diag.List) {
 	e.List = problemsIn(problems, []byte(e.Text))
 	e.Lines = numbered(e.Text, e.List, 0)
+}
+
+// carriers are the pages that are sent a whole file, which may be an hour's typing.
+var carriers = []string{"POST /edit", "POST /change/plan", "POST /change/try"}
+
+// keptView gives back a text that nothing could be done with.
+type keptView struct {
+	refusal
+	Edit editView
+}
+
+// maxReturned is how many texts are given back at once to people who are not known: a form
+// is read for them that is larger than any other.
+const maxReturned = 2
+
+// giveBack answers a form that carried a file, and was not served, with that file: the box
+// keeps none, and the browser may not either. It reports whether there was one to give back.
+func (v *visit) giveBack(no refusal) bool {
+	if !slices.Contains(carriers, v.page.ask) {
+		return false
+	}
+	if v.PostForm == nil {
+		from := addrOf(v.RemoteAddr)
+		if !v.s.returned.enter(from) {
+			return false
+		}
+		defer v.s.returned.leave(from)
+		if _, err := v.form(maxChangeForm); err != nil {
+			return false
+		}
+	}
+	text, err := fileIn(v.PostForm)
+	if err != nil {
+		return false
+	}
+	get := v.PostForm.Get
+	edit := editView{Name: or(get("name"), "The file"), Text: string(text), Why: get("why"), Sum: get("sum"), Base: get("base"), By: or(get("by"), v.caller.Name)}
+	_ = v.showAs(no.Status, "kept", keptView{no, edit})
+	return true
 }
