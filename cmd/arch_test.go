@@ -83,7 +83,10 @@ var layers = map[string][]string{
 	// netcfgd reads what comes out as it reads any other file.
 	// It takes apart an image that a browser uploads, as the CLI does: updated, which is
 	// root, sees what was signed. Rules are drafted from flows as the CLI drafts them.
-	"webui": {"netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"webui/report", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	// report is told all it writes about; rules of no use are found as the CLI finds them.
+	"webui/report": {"netcfg/suggest", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
 	"webui/remote": {"services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
@@ -110,6 +113,7 @@ var banned = []struct{ pkgs, dep, why string }{
 	{"services/diag/filter", "os", "a filter sees no packet"}, {"services/diag/filter", "net", "a filter is pure: use net/netip"},
 	{"services/diag/pcap", "os", "a capture file is written where it is told"}, {"services/diag/pcap", "net", "a capture file holds bytes"},
 	{"services/wan/dhcp4", "os", "the client is a state machine without files"}, {"services/wan/dhcp4", "net", "the client is a state machine without sockets"},
+	{"webui/report", "os", "report is told what it writes about"}, {"webui/report", "net", "report is told what it writes about"},
 	{"webui/...", "github.com/google/nftables", "the UI asks netcfgd; it changes nothing itself"},
 	{"webui/...", "github.com/jsimonetti/rtnetlink/v2", "the UI asks netcfgd; it changes nothing itself"},
 	{"netcfg/policy", "github.com/google/nftables", "the meaning of a policy does not depend on the kernel's encoding"},
@@ -118,7 +122,7 @@ var banned = []struct{ pkgs, dep, why string }{
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/conf/edit", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact", "netcfg/suggest",
 	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease",
-	"services/flow/record", "services/flow/inventory", "services/export/ipfix"}
+	"services/flow/record", "services/flow/inventory", "services/export/ipfix", "webui/report"}
 
 type pkg struct {
 	ImportPath, Dir, Name string

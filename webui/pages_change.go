@@ -608,15 +608,17 @@ func (v *visit) checks(p *api.Pending) (checks []check) {
 	return checks
 }
 
-// checkAnswers has the box's own programs asked as their clients would ask them. updated
+// askChecks has the box's own programs asked as their clients would ask them. updated
 // knows how: so it is on boxes that were started from a disk of ours.
+func (v *visit) askChecks() ([]update.Check, error) {
+	return update.NewClientAs(v.s.o.Updated, v.secret).Checks(v.Context())
+}
+
+// checkAnswers says which of the box's own programs answer, where that is known.
 func (v *visit) checkAnswers(say func(good bool, what, text string)) {
-	list, err := update.NewClientAs(v.s.o.Updated, v.secret).Checks(v.Context())
+	list, err := v.askChecks()
 	if err != nil {
 		v.s.log.Debug("ask for checks", "err", err)
-		return
-	}
-	if len(list) == 0 {
 		return
 	}
 	var well []string

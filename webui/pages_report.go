@@ -9,6 +9,7 @@ import (
 	"bulkhead/services/auth/access"
 	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
+	"bulkhead/webui/report"
 )
 
 // reportPages are what is written about the network as a whole.
@@ -20,9 +21,8 @@ var reportPages = []page{
 
 // exposureView is the report, as a checklist.
 type exposureView struct {
-	Concerns []concern
-	Open     int // findings about which something is to be done
-	Made     when
+	report.Exposure
+	When when
 }
 
 func (v *visit) exposurePage() error {
@@ -36,27 +36,28 @@ func (v *visit) exposurePage() error {
 	}
 	v.status = st
 	now := time.Now()
-	e := exposed{Config: c.Config, Now: now, Built: v.s.image.Built, Overdue: st.Overdue}
-	needs, err := askFlowd[flows.Needs](v, "/v1/flows/needs", url.Values{"since": {now.Add(-time.Minute).UTC().Format(time.RFC3339)}})
-	if err == nil {
-		e.Used, e.Oldest = needs.Used, needs.Oldest
-		e.Seen, err = askFlowd[[]inventory.Device](v, "/v1/devices/seen", nil)
-	}
+	facts := report.Facts{Config: c.Config, Now: now, Built: v.s.image.Built, Status: st}
+	checks, err := v.askChecks()
 	if err != nil {
-		e.Blind = err.Error()
+		facts.Unasked = updateError(err).Error()
 	}
-	view := exposureView{Concerns: e.report(), Made: v.when(now)}
-	for _, c := range view.Concerns {
-		for _, f := range c.Findings {
-			if !f.Good {
-				view.Open++
-			}
+	for _, c := range checks {
+		if c.Error != "" {
+			facts.Silent = append(facts.Silent, c.What+": "+c.Error)
 		}
 	}
-	return v.show("exposure", view)
+	needs, err := askFlowd[flows.Needs](v, "/v1/flows/needs", url.Values{"since": {now.Add(-time.Minute).UTC().Format(time.RFC3339)}})
+	if err == nil {
+		facts.Used, facts.Oldest = needs.Used, needs.Oldest
+		facts.Seen, err = askFlowd[[]inventory.Device](v, "/v1/devices/seen", nil)
+	}
+	if err != nil {
+		facts.Blind = err.Error()
+	}
+	return v.show("exposure", exposureView{facts.Exposure(), v.when(now)})
 }
 
-func (v *visit) handbook() (*handbook, error) {
+func (v *visit) handbook() (*report.Handbook, error) {
 	c, err := v.known()
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func (v *visit) handbook() (*handbook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return handbookOf(c.Config, m, c.Number, time.Now()), nil
+	return report.NewHandbook(c.Config, m, c.Number, time.Now()), nil
 }
 
 func (v *visit) handbookPage() error {
@@ -83,6 +84,6 @@ func (v *visit) handbookFile() error {
 	}
 	v.w.Header().Set("Content-Type", "text/markdown; charset=utf-8")
 	v.w.Header().Set("Content-Disposition", `attachment; filename="handbook.md"`)
-	_, _ = v.w.Write([]byte(h.markdown())) // a browser that left needs none
+	_, _ = v.w.Write([]byte(h.Markdown())) // a browser that left needs none
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"bulkhead/services/auth/access"
 	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/record"
+	"bulkhead/webui/report"
 )
 
 // zonePages are about what zones may reach, and why.
@@ -81,25 +82,17 @@ type pairOf struct{ from, to string }
 func (p pairOf) path() string { return "/zones/" + pathPart(p.from) + "/" + pathPart(p.to) }
 
 func matrixCellOf(from, to string, c *api.Cell) matrixCell {
+	cell := matrixCell{Class: "self", Text: report.CellText(from, to, c)}
 	if from == to {
-		if from == model.Box || from == model.Internet {
-			return matrixCell{Class: "self", Text: "–"}
-		}
-		return matrixCell{Class: "self", Text: "not through the box"}
+		return cell
 	}
-	cell := matrixCell{Path: pairOf{from, to}.path(), Class: "none", Text: "nothing"}
+	cell.Path, cell.Class = pairOf{from, to}.path(), "none"
 	switch {
 	case c == nil:
 	case c.All:
-		cell.Class, cell.Text = "all", "all"
+		cell.Class = "all"
 	case c.Allows > 0:
-		cell.Class, cell.Text = "some", strings.Join(c.Words, "; ")
-		if c.More > 0 {
-			cell.Text += fmt.Sprintf("; %d more", c.More)
-		}
-	}
-	if c != nil && c.Blocks > 0 {
-		cell.Text += fmt.Sprintf("; %d blocked", c.Blocks)
+		cell.Class = "some"
 	}
 	return cell
 }

@@ -1,6 +1,4 @@
-//go:build linux
-
-package webui
+package report
 
 import (
 	"fmt"
@@ -13,9 +11,9 @@ import (
 	"bulkhead/netcfg/model"
 )
 
-// handbook is what somebody needs who has to look after the network and did not make it. It
+// Handbook is what somebody needs who has to look after the network and did not make it. It
 // is made of the file, in which there are no secrets.
-type handbook struct {
+type Handbook struct {
 	Box      string
 	Domain   string
 	Timezone string
@@ -23,23 +21,23 @@ type handbook struct {
 	Made     string
 	Uplink   string
 	Topology template.HTML
-	Parts    []table // each under a heading of its own
-	Recovery []step
+	Parts    []Table // each under a heading of its own
+	Recovery []Step
 }
 
-// table is a part of the handbook. All cells are text.
-type table struct {
+// Table is a part of the handbook. All cells are text.
+type Table struct {
 	Title, Intro string
 	Head         []string
 	Rows         [][]string
 	Empty        string // what is said without rows
 }
 
-// step is something to do when things have gone wrong.
-type step struct{ When, Do string }
+// Step is something to do when things have gone wrong.
+type Step struct{ When, Do string }
 
 // recovery are the ways back, the least first.
-var recovery = []step{
+var recovery = []Step{
 	{"A change has made something worse", "Undo it: History in these pages, or “bulkhead undo”. It is tried for two minutes like any change."},
 	{"The pages cannot be reached after a change", "Wait. What nobody confirms is undone by itself, usually after two minutes, and after half an hour at the latest."},
 	{"The box is closed, or nobody gets in", "Connect a screen and a keyboard, or the serial port. The console undoes changes, lets somebody in with a new claim code, and starts the system before this one."},
@@ -48,13 +46,13 @@ var recovery = []step{
 	{"The box is dead", "Flash the image on another machine, claim it, and restore a backup: “bulkhead restore FILE --identity KEY”. It asks which port is which. The old box must stay off."},
 }
 
-// handbookOf writes it from a configuration, which is change number, and its matrix.
-func handbookOf(cfg *model.Config, m *api.Matrix, number int, now time.Time) *handbook {
-	h := &handbook{
+// NewHandbook writes it from a configuration, which is change number, and its matrix.
+func NewHandbook(cfg *model.Config, m *api.Matrix, number int, now time.Time) *Handbook {
+	h := &Handbook{
 		Box: cfg.System.Name, Domain: cfg.System.Domain, Timezone: cfg.System.Timezone, Number: number,
 		Made: now.In(cfg.System.Location).Format("2006-01-02 15:04 MST"), Uplink: uplinkText(cfg.Uplink), Topology: topology(cfg), Recovery: recovery,
 	}
-	zones := table{Title: "Zones", Intro: "Machines of one zone reach each other without the box. Between zones nothing passes that no rule allows.", Head: []string{"Zone", "Port", "VLAN", "Network", "Box", "Addresses by DHCP", "Management"}}
+	zones := Table{Title: "Zones", Intro: "Machines of one zone reach each other without the box. Between zones nothing passes that no rule allows.", Head: []string{"Zone", "Port", "VLAN", "Network", "Box", "Addresses by DHCP", "Management"}}
 	for _, z := range cfg.Zones {
 		vlan := "–"
 		if z.VLAN != 0 {
@@ -62,7 +60,7 @@ func handbookOf(cfg *model.Config, m *api.Matrix, number int, now time.Time) *ha
 		}
 		zones.Rows = append(zones.Rows, []string{z.Name, z.Port.Name, vlan, z.Subnet.String(), z.Gateway.String(), poolText(&z.DHCP), yes(z.Admin)})
 	}
-	devices := table{Title: "Devices", Head: []string{"Device", "Zone", "Address", "MAC", "Owner", "Purpose"}, Empty: "None is in the file."}
+	devices := Table{Title: "Devices", Head: []string{"Device", "Zone", "Address", "MAC", "Owner", "Purpose"}, Empty: "None is in the file."}
 	for _, d := range cfg.Devices {
 		purpose := d.Purpose
 		if d.Critical {
@@ -73,7 +71,7 @@ func handbookOf(cfg *model.Config, m *api.Matrix, number int, now time.Time) *ha
 		}
 		devices.Rows = append(devices.Rows, []string{d.Name, d.Zone.Name, addrText(d.Address), d.MAC.String(), d.Owner, purpose})
 	}
-	h.Parts = []table{zones, devices, matrixTable(m), ruleTable(cfg, now), forwardTable(cfg, now)}
+	h.Parts = []Table{zones, devices, nameTable(cfg), matrixTable(m), ruleTable(cfg, now), forwardTable(cfg, now)}
 	return h
 }
 
@@ -112,24 +110,96 @@ func yes(b bool) string {
 	return "–"
 }
 
-func matrixTable(m *api.Matrix) table {
-	t := table{Title: "Who may open connections to whom", Intro: "From the left to the top.", Head: append([]string{"from \\ to"}, m.Parties...)}
-	cells := map[pairOf]*api.Cell{}
+// nameTable says what the box's DNS answers by itself. Which devices ask for names is in the
+// zones.
+func nameTable(cfg *model.Config) Table {
+	t := Table{Title: "DNS names", Intro: "What the box answers by itself. " + resolversText(cfg), Head: []string{"Name", "Stands for", "Asked in zone"}, Empty: "None: no zone asks the box."}
+	var asked []string
+	for _, z := range cfg.Zones {
+		if z.DNS.Enabled {
+			asked = append(asked, z.Name)
+			t.Rows = append(t.Rows, []string{cfg.System.Name + "." + cfg.System.Domain, z.Gateway.String() + ", the box", z.Name})
+		}
+	}
+	if asked == nil {
+		return t
+	}
+	everywhere := strings.Join(asked, ", ")
+	for _, d := range cfg.Devices {
+		t.Rows = append(t.Rows, []string{d.Name + "." + cfg.System.Domain, addrText(d.Address), everywhere})
+	}
+	for _, z := range cfg.Zones {
+		for _, name := range z.DNS.Block {
+			t.Rows = append(t.Rows, []string{name, "nothing, with all names below it", z.Name})
+		}
+	}
+	return t
+}
+
+// resolversText says who is asked for all other names, and no names of secrets.
+func resolversText(cfg *model.Config) string {
+	if len(cfg.Resolvers) == 0 {
+		return "For other names it asks the provider’s resolvers."
+	}
+	var list []string
+	for _, r := range cfg.Resolvers {
+		switch {
+		case r.Secret != "":
+			list = append(list, "one whose address is kept as a secret")
+		case r.TLS:
+			list = append(list, fmt.Sprintf("%s (%s, over TLS)", r.Addr, r.Name))
+		default:
+			list = append(list, r.Addr.String())
+		}
+	}
+	return "For other names it asks these, in their order: " + strings.Join(list, "; ") + "."
+}
+
+func matrixTable(m *api.Matrix) Table {
+	t := Table{Title: "Who may open connections to whom", Intro: "From the left to the top.", Head: append([]string{"from \\ to"}, m.Parties...)}
+	cells := map[[2]string]*api.Cell{}
 	for i := range m.Cells {
-		cells[pairOf{m.Cells[i].From, m.Cells[i].To}] = &m.Cells[i]
+		cells[[2]string{m.Cells[i].From, m.Cells[i].To}] = &m.Cells[i]
 	}
 	for _, from := range m.Parties {
 		row := []string{from}
 		for _, to := range m.Parties {
-			row = append(row, matrixCellOf(from, to, cells[pairOf{from, to}]).Text)
+			row = append(row, CellText(from, to, cells[[2]string{from, to}]))
 		}
 		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
 
-func ruleTable(cfg *model.Config, now time.Time) table {
-	t := table{Title: "Rules", Intro: "A block wins over everything that allows.", Head: []string{"Rule", "", "From", "To", "Services", "Why", "Owner", "Until"}, Empty: "There are none: nothing passes between zones."}
+// CellText says what one party may open connections to at another; c is nil where nothing is
+// said of the two.
+func CellText(from, to string, c *api.Cell) string {
+	switch {
+	case from == to && (from == model.Box || from == model.Internet):
+		return "–"
+	case from == to:
+		return "not through the box"
+	case c == nil:
+		return "nothing"
+	}
+	text := "nothing"
+	switch {
+	case c.All:
+		text = "all"
+	case c.Allows > 0:
+		text = strings.Join(c.Words, "; ")
+		if c.More > 0 {
+			text += fmt.Sprintf("; %d more", c.More)
+		}
+	}
+	if c.Blocks > 0 {
+		text += fmt.Sprintf("; %d blocked", c.Blocks)
+	}
+	return text
+}
+
+func ruleTable(cfg *model.Config, now time.Time) Table {
+	t := Table{Title: "Rules", Intro: "A block wins over everything that allows.", Head: []string{"Rule", "", "From", "To", "Services", "Why", "Owner", "Until"}, Empty: "There are none: nothing passes between zones."}
 	add := func(kind string, list []*model.Rule) {
 		for _, r := range list {
 			if !r.Until.IsZero() && !now.Before(r.Until) {
@@ -143,8 +213,8 @@ func ruleTable(cfg *model.Config, now time.Time) table {
 	return t
 }
 
-func forwardTable(cfg *model.Config, now time.Time) table {
-	t := table{Title: "Open to the internet", Intro: "Ports of the uplink’s address that lead to a device.", Head: []string{"Forward", "Services", "To", "Why", "Owner", "Until"}, Empty: "Nothing is."}
+func forwardTable(cfg *model.Config, now time.Time) Table {
+	t := Table{Title: "Open to the internet", Intro: "Ports of the uplink’s address that lead to a device.", Head: []string{"Forward", "Services", "To", "Why", "Owner", "Until"}, Empty: "Nothing is."}
 	for _, f := range cfg.Forwards {
 		if f.Until.IsZero() || now.Before(f.Until) {
 			t.Rows = append(t.Rows, []string{f.Name, strings.Join(f.Protocols, ", "), f.To.Name, f.Why, f.Owner, dayText(cfg, f.Until)})
@@ -201,15 +271,15 @@ func topology(cfg *model.Config) template.HTML {
 	return template.HTML(b.String())
 }
 
-// markdown writes the handbook for people who keep it with other texts.
-func (h *handbook) markdown() string {
+// Markdown writes the handbook for people who keep it with other texts.
+func (h *Handbook) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Handbook of %s\n\nIt describes change %d, and was written on %s. Devices are called NAME.%s; times are those of %s. %s\n",
 		mdText(h.Box), h.Number, h.Made, mdText(h.Domain), mdText(h.Timezone), mdText(h.Uplink))
 	for _, t := range h.Parts {
 		fmt.Fprintf(&b, "\n## %s\n", t.Title)
 		if t.Intro != "" {
-			fmt.Fprintf(&b, "\n%s\n", t.Intro)
+			fmt.Fprintf(&b, "\n%s\n", mdText(t.Intro))
 		}
 		if len(t.Rows) == 0 {
 			fmt.Fprintf(&b, "\n%s\n", t.Empty)

@@ -1,6 +1,4 @@
-//go:build linux
-
-package webui
+package report_test
 
 import (
 	"flag"
@@ -14,26 +12,29 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
 	"bulkhead/netcfg/conf"
+	"bulkhead/webui/report"
 )
 
-func handbookFrom(t *testing.T, text string) *handbook {
+var update = flag.Bool("update", false, "write the golden file anew")
+
+func handbookFrom(t *testing.T, text string) *report.Handbook {
 	t.Helper()
 	now := time.Date(2026, 11, 27, 18, 0, 0, 0, time.UTC)
 	cfg, problems := conf.Parse("home.yaml", []byte(text), now)
 	if cfg == nil {
 		t.Fatal(problems.Err())
 	}
-	return handbookOf(cfg, api.MatrixOf(compile.Compile(cfg, compile.Offline(cfg, now)).Policy), 7, now)
+	return report.NewHandbook(cfg, api.MatrixOf(compile.Compile(cfg, compile.Offline(cfg, now)).Policy), 7, now)
 }
 
 func TestHandbookIsWhole(t *testing.T) {
 	const golden = "testdata/handbook.md"
-	data, err := os.ReadFile("../configs/zero-trust.yaml")
+	data, err := os.ReadFile("../../configs/zero-trust.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := handbookFrom(t, string(data)).markdown()
-	if flag.Lookup("update").Value.String() == "true" {
+	got := handbookFrom(t, string(data)).Markdown()
+	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,7 @@ zones:
 devices:
   tv: {zone: home, mac: "02:00:00:00:00:01", owner: "a|b", purpose: "<script>alert(1)</script>", note: "![x](http://evil.example) \u0060rm\u0060 *b* [l](u) # h"}
 `)
-	text := h.markdown()
+	text := h.Markdown()
 	for _, bad := range []string{"<script", "a|b", "![x]", "`rm`", "*b*", " [l]"} {
 		for line := range strings.Lines(text) {
 			plain := strings.ReplaceAll(line, `\`+bad[:1], "")
