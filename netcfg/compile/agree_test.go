@@ -107,6 +107,41 @@ func TestQuestionOfABlockedDeviceReachesNobodyIsolated(t *testing.T) {
 	}
 }
 
+// Packets of connections that a machine had open when it was isolated pass nowhere: what it
+// may ask would begin a connection, which is led to where it is told.
+func TestOpenConnectionsOfIsolatedMachines(t *testing.T) {
+	cfg := readExample(t, "../../configs/zero-trust.yaml")
+	f := compile.Offline(cfg, now)
+	zone, addr, outside := cfg.Zone("iot"), netip.MustParseAddr("192.168.40.150"), netip.MustParseAddr("9.9.9.9")
+	f.Isolated = []facts.Isolation{{MAC: stranger.String(), Addresses: []netip.Addr{addr}}}
+	f.Uplink = &facts.Lease{Address: netip.MustParsePrefix("203.0.113.2/24"), Gateway: netip.MustParseAddr("203.0.113.1"), Expires: now.Add(time.Hour)}
+	r := compile.Compile(cfg, f)
+	w := reach.New(r.State)
+	for _, tt := range []struct {
+		name string
+		from string
+		p    reach.Packet
+	}{
+		{"to a web server", zone.Name, reach.Packet{MAC: stranger, Src: addr, Dst: outside, Proto: 6, SrcPort: 4000, Port: 80}},
+		{"to a web server, by another address", zone.Name, reach.Packet{MAC: stranger, Src: addr.Next(), Dst: outside, Proto: 6, SrcPort: 4000, Port: 80}},
+		{"to a DNS server", zone.Name, reach.Packet{MAC: stranger, Src: addr, Dst: outside, Proto: 17, SrcPort: 4000, Port: 53}},
+		{"to the box's DNS", zone.Name, reach.Packet{MAC: stranger, Src: addr, Dst: zone.Gateway, Proto: 17, SrcPort: 4000, Port: 53}},
+		{"from the internet", model.Internet, reach.Packet{Src: outside, Dst: addr, Proto: 6, SrcPort: 80, Port: 4000}},
+		{"from the box", model.Box, reach.Packet{Out: linkOf(r.State, zone.Name), Src: zone.Gateway, Dst: addr, Proto: 17, SrcPort: 53, Port: 4000}},
+	} {
+		if tt.from != model.Box {
+			tt.p.In = linkOf(r.State, tt.from)
+		}
+		tt.p.Established = true
+		if tt.p.Proto == model.ProtoTCP {
+			tt.p.Flags = nft.FlagACK
+		}
+		if got := w.Walk(tt.p); got.Accepted || policy.ReasonByMark(got.Mark) != policy.Isolated {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}
+
 func ruleName(r *policy.Rule) string {
 	if r == nil {
 		return "(no rule)"

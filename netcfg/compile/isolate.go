@@ -11,16 +11,26 @@ import (
 )
 
 // Isolated machines: see [policy.Isolation]. Their packets, and those for them, are
-// refused before connection tracking, where all that comes in passes; so a connection
-// that was open ends with that. What the internet sends back to one is on its way to the
-// uplink's address there: it comes through until the connection is deleted, which whoever
-// loads the rules does next.
+// refused before connection tracking, where all that comes in passes. Two kinds come
+// through there: what they ask web servers and DNS servers, which is led to where they are
+// told only if it begins a connection; and what the internet sends back to them, which is
+// on its way to the uplink's address at that point. So both are stopped once more, behind
+// connection tracking and before what belongs to an open connection is accepted. Whoever
+// loads the rules then deletes the connections; nothing depends on how soon.
 const (
 	setIsolated     = "isolated"      // addresses
 	setIsolatedMACs = "isolated.macs" // in all zones
+
+	// What isolated machines of one zone may ask, in packets per second and port: each
+	// may begin a connection, and what they may not do is fill the table of all others.
+	noticeRate  = 100
+	noticeBurst = 200
 )
 
 func isolatedChain(party string) string { return "isolated." + party }
+
+// cutChain is where open connections of isolated machines end.
+func cutChain(hook string) string { return "cut." + hook }
 
 // isolated are the facts as the policy takes them. A MAC that is none is left out.
 func isolated(f facts.Facts) (list []policy.Isolation) {
@@ -58,10 +68,16 @@ func (c *compiler) fromIsolated(t *table, z *model.Zone) (rules []nft.Rule) {
 		}
 	}
 	for _, s := range notices() {
-		chain = append(chain, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)), nft.Verdict{Code: nft.Return}))
+		chain = append(chain, rule(eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.asked)),
+			nft.Limit{Rate: noticeRate, Burst: noticeBurst}, nft.Verdict{Code: nft.Return}))
 	}
 	t.chain(nft.Chain{Name: name, Rules: append(chain, t.refuse(z.Name, policy.Isolated))})
-	return c.ifIsolated(name)
+	rules = c.ifIsolated(name)
+	for _, s := range notices() { // nobody comes here but who is led here
+		rules = append(rules, t.refuse(z.Name, policy.NotAllowed, eq(nft.IPDaddr, nft.Addr(z.Gateway)),
+			eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.at))))
+	}
+	return rules
 }
 
 // ifIsolated leads what isolated machines send to a chain, if it matches as well.
@@ -106,6 +122,34 @@ func (c *compiler) told(t *table, chain *nft.Chain) {
 		}
 		t.chain(lead)
 		chain.Rules = append(chain.Rules, c.ifIsolated(lead.Name, eq(nft.IIFName, nft.Iface(link)))...)
+	}
+}
+
+// cutIsolated refuses what would be forwarded from and to isolated machines, or what they
+// send to the box, as part of a connection that was open before.
+func (c *compiler) cutIsolated(t *table, hook string, add func(...nft.Stmt)) {
+	if !c.policy.Isolates() {
+		return
+	}
+	name := cutChain(hook)
+	open := anyBit(nft.CTState, nft.StateEstablished|nft.StateRelated)
+	lead := c.ifIsolated(name, open)
+	var rules []nft.Rule
+	if hook == "input" {
+		rules = append(rules, rule(eq(nft.L4Proto, nft.U8(model.ProtoUDP)), eq(nft.ThSport, nft.U16(68)), eq(nft.ThDport, nft.U16(67)), nft.Verdict{Code: nft.Return}))
+		for _, s := range notices() {
+			rules = append(rules, rule(anyBit(nft.CTStatus, nft.StatusDNAT),
+				eq(nft.L4Proto, nft.U8(s.proto)), eq(nft.ThDport, nft.U16(s.at)), nft.Verdict{Code: nft.Return}))
+		}
+	} else if len(c.policy.IsolatedAddrs()) > 0 {
+		lead = append(lead, rule(open, nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setIsolated}, nft.Verdict{Code: nft.Jump, Chain: name}))
+	}
+	for _, party := range c.parties() {
+		rules = append(rules, t.refuse(party, policy.Isolated, eq(nft.IIFName, nft.Iface(c.links[party]))))
+	}
+	t.chain(nft.Chain{Name: name, Rules: append(rules, rule(nft.Verdict{Code: nft.Drop}))})
+	for _, r := range lead {
+		add(r.Stmts...)
 	}
 }
 

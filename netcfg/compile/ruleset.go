@@ -180,11 +180,13 @@ func (c *compiler) base(t *table, hook string, d nft.Dispatch, side nft.Field) {
 		add(eq(nft.OIFName, nft.Iface(link)), nft.InSet{Fields: []nft.Field{nft.IPDaddr}, Set: setSubnets},
 			t.counter(counterAstray), nft.Verdict{Code: nft.Drop})
 	}
-	if hook == "forward" {
-		c.offload(t, add)
-	}
 	if hook == "output" {
 		c.toIsolated(t, add)
+	} else {
+		c.cutIsolated(t, hook, add)
+	}
+	if hook == "forward" {
+		c.offload(t, add)
 	}
 	add(anyBit(nft.CTState, nft.StateEstablished), nft.Verdict{Code: nft.Accept})
 	c.related(t, hook, add)

@@ -116,7 +116,7 @@ func (p *Policy) Decide(f Flow) Decision {
 	if p.toIsolated(f) {
 		return Decision{Reason: Isolated}
 	}
-	f, told := p.noticed(f)
+	f, told := p.Noticed(f)
 	if !told && p.Env.Uplink.IsValid() && f.Dst == p.Env.Uplink.Addr() && f.From != model.Box {
 		return p.forwarded(f)
 	}
@@ -191,6 +191,8 @@ func (p *Policy) source(f Flow) Reason {
 		if _, told := Told(f.Proto, f.Port); !dhcp && !told {
 			return Isolated
 		}
+	case p.toNotice(f, z):
+		return NotAllowed
 	}
 	if d := p.byAddr[f.Src]; d != nil && !f.MAC.IsZero() && f.MAC != d.MAC {
 		return Borrowed

@@ -75,8 +75,8 @@ func Told(proto uint8, port uint16) (at uint16, ok bool) {
 	return 0, false
 }
 
-// noticed reports whether f is led to where an isolated machine is told, and what it is then.
-func (p *Policy) noticed(f Flow) (Flow, bool) {
+// Noticed reports whether f is led to where an isolated machine is told, and what it is then.
+func (p *Policy) Noticed(f Flow) (Flow, bool) {
 	z := p.Config.Zone(f.From)
 	if z == nil || !p.fromIsolated(f) {
 		return f, false
@@ -86,6 +86,13 @@ func (p *Policy) noticed(f Flow) (Flow, bool) {
 		f.Dst, f.Port = z.Gateway, at
 	}
 	return f, ok
+}
+
+// toNotice reports whether f is meant for where isolated machines of its zone are told, by
+// the port at which the box does so. Nobody comes there but who is led there.
+func (p *Policy) toNotice(f Flow, z *model.Zone) bool {
+	return p.Isolates() && f.Dst == z.Gateway &&
+		slices.ContainsFunc(serviceNotice, func(s model.Service) bool { return s.Contains(f.Proto, f.Port) })
 }
 
 // toIsolated reports whether a flow is meant for an isolated machine, and is not what the

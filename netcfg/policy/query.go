@@ -72,7 +72,7 @@ func (p *Policy) decideOn(src, dst Host, s model.Service) Decision {
 	}
 	d := p.Decide(f)
 	if d.Allow && d.To == model.Box && dst.Party != model.Box {
-		if _, told := p.noticed(f); told {
+		if _, told := p.Noticed(f); told {
 			return Decision{Reason: Isolated, To: dst.Party}
 		}
 		return Decision{Reason: Answered, To: dst.Party} // for who asks whether it gets there

@@ -30,7 +30,8 @@ type Packet struct {
 	Flags   uint8  // of TCP; 0 means SYN
 	UID     int    // of the sender on the box
 	Mark    uint32 // left by somebody else's table; must not matter
-	// Established says that packets of the connection were let through both ways.
+	// Established says that packets of the connection were let through both ways. Only
+	// the first packet of a connection is translated: Dst and Port are as it was then.
 	Established bool
 }
 
@@ -177,7 +178,7 @@ func (k *walk) finish(hook string) Result { return k.result(k.hook(hook)) }
 func (k *walk) hook(name string) bool {
 	var base []*nft.Chain
 	for i := range k.table.Chains {
-		if c := &k.table.Chains[i]; c.Hook != nil && c.Hook.Hook == name {
+		if c := &k.table.Chains[i]; c.Hook != nil && c.Hook.Hook == name && !(k.pkt.Established && c.Hook.Type == "nat") {
 			base = append(base, c)
 		}
 	}

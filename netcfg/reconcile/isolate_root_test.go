@@ -12,6 +12,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/nstest"
+	"bulkhead/netcfg/svcconf"
 )
 
 // TestIsolatedMachineReachesNobody isolates one machine of a real network under an open
@@ -19,10 +20,17 @@ import (
 func TestIsolatedMachineReachesNobody(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(strings.Replace(home, "\ntests:", "\n  - {name: remote, from: office, to: gadgets, protocols: any, why: a test}\ntests:", 1))
+	l.apply(strings.Replace(home, "\ntests:", `
+  - {name: remote, from: office, to: gadgets, protocols: any, why: a test}
+  - {name: pages, from: gadgets, to: office, protocols: [tcp/80, udp/53], why: a test}
+tests:`, 1))
 	client, server := l.dial()
 	// Somebody in the office has a connection to it, too.
 	back, gadget := l.connect(l.office, l.gadgets, "192.168.40.99:7000")
+	// What it may ask is let through whoever it asks, but not to whom it has asked before.
+	page, web := l.connect(l.gadgets, l.office, "192.168.10.99:80")
+	question, resolver := l.exchange(l.gadgets, l.office, "192.168.10.99:53")
+	own, box := l.exchange(l.gadgets, l.gw, "192.168.40.1:53")
 
 	asked := time.Now()
 	i, err := l.client.Isolate(t.Context(), api.Isolate{Machine: "192.168.40.99", Author: "kim", Via: api.ViaCLI, Why: "it calls home"})
@@ -35,8 +43,16 @@ func TestIsolatedMachineReachesNobody(t *testing.T) {
 	}
 	isolated := func(when string) {
 		t.Helper()
-		if passes(server, client) || passes(gadget, back) {
-			t.Errorf("%s: an open connection still carries words", when)
+		for _, c := range []struct {
+			name     string
+			from, to net.Conn
+		}{
+			{"to it", server, client}, {"from it", gadget, back}, {"its page", page, web}, {"the page to it", web, page},
+			{"its question", question, resolver}, {"the answer", resolver, question}, {"its question to the box", own, box}, {"the box's answer", box, own},
+		} {
+			if passes(c.from, c.to) {
+				t.Errorf("%s: an open connection still carries words: %s", when, c.name)
+			}
 		}
 		for _, try := range []struct {
 			from int
@@ -80,8 +96,24 @@ func TestIsolatedMachineReachesNobody(t *testing.T) {
 		t.Errorf("DHCP: got a datagram from %v, %v", from, err)
 	}
 
+	// What it asks is led to the box, and no longer when it is free again, though somebody
+	// else is not.
+	if _, err := l.client.Isolate(t.Context(), api.Isolate{Machine: "192.168.40.55", Author: "kim", Via: api.ViaCLI, Why: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	notice := l.listen(l.gw, fmt.Sprintf("192.168.40.1:%d", svcconf.NoticeDNS))
+	asks := l.dialUDP(l.gadgets, "192.168.10.99:53")
+	if !passes(asks, notice) {
+		t.Error("what it asks is not led to the box")
+	}
 	if _, err := l.client.Release(t.Context(), api.Release{Machine: "192.168.40.99", Author: "kim"}); err != nil {
 		t.Fatal(err)
+	}
+	if passes(asks, notice) {
+		t.Error("released, and what it asks is still led to the box")
+	}
+	if direct := l.dialUDP(l.gadgets, notice.LocalAddr().String()); passes(direct, notice) {
+		t.Error("a machine that is not isolated reaches where isolated ones are told")
 	}
 	again, err := l.try(l.gadgets, "192.168.10.99:8096")
 	if err != nil {
@@ -115,6 +147,57 @@ func (l *lab) connect(from, to int, addr string) (client, server net.Conn) {
 		l.t.Fatal("the connection carries nothing")
 	}
 	return client, server
+}
+
+// exchange has two machines send each other datagrams, and proves that they arrive.
+func (l *lab) exchange(from, to int, addr string) (client, server net.Conn) {
+	l.t.Helper()
+	at := l.listen(to, addr)
+	client = l.dialUDP(from, addr)
+	server = &answerer{UDPConn: at}
+	if !passes(client, server) || !passes(server, client) {
+		l.t.Fatalf("nothing gets to %s and back", addr)
+	}
+	return client, server
+}
+
+// answerer is a socket that sends to whom it has last heard.
+type answerer struct {
+	*net.UDPConn
+	last net.Addr
+}
+
+func (a *answerer) Read(b []byte) (int, error) {
+	n, from, err := a.ReadFrom(b)
+	if err == nil {
+		a.last = from
+	}
+	return n, err
+}
+
+func (a *answerer) Write(b []byte) (int, error) { return a.WriteTo(b, a.last) }
+
+func (l *lab) listen(ns int, addr string) *net.UDPConn {
+	l.t.Helper()
+	var c net.PacketConn
+	var err error
+	nstest.Run(l.t, ns, func() { c, err = net.ListenPacket("udp4", addr) })
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { c.Close() })
+	return c.(*net.UDPConn)
+}
+
+func (l *lab) dialUDP(ns int, addr string) (c net.Conn) {
+	l.t.Helper()
+	var err error
+	nstest.Run(l.t, ns, func() { c, err = net.Dial("udp4", addr) })
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // try opens a TCP connection if it can be had soon.

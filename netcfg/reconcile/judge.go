@@ -41,7 +41,7 @@ func judgeOf(p *policy.Policy, absent []string) func(apply.Conn) (keep bool, mar
 		}
 		d := decide(from.of(f), f)
 		switch {
-		case !d.Allow || movedForward(p, d, c):
+		case !d.Allow || movedForward(p, d, c) || misled(p, f, c):
 			return false, 0
 		case d.Rule == nil:
 			return true, c.Mark
@@ -127,6 +127,18 @@ func decide(p *policy.Policy, f policy.Flow) policy.Decision {
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// misled reports whether a connection was begun when its machine was not isolated and
+// would be led to where it is told that it is by now, or the other way round.
+func misled(p *policy.Policy, f policy.Flow, c apply.Conn) bool {
+	to, told := p.Noticed(f)
+	if told {
+		return c.Reply.Src != to.Dst || c.Reply.SrcPort != to.Port
+	}
+	// Nothing else is led to another port.
+	at, ok := policy.Told(f.Proto, f.Port)
+	return ok && c.Reply.SrcPort == at
+}
 
 // movedForward reports whether a connection came through a forward that by now
 // leads to another device.

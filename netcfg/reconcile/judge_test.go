@@ -15,6 +15,7 @@ import (
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/policy"
 	"bulkhead/netcfg/reconcile"
+	"bulkhead/netcfg/svcconf"
 )
 
 func parse(t *testing.T, file string) *model.Config {
@@ -86,6 +87,54 @@ forwards:
 			}
 			if got != tt.rule {
 				t.Errorf("keep %t, mark %#x: got %q, want %q", keep, mark, got, tt.rule)
+			}
+		})
+	}
+}
+
+// What an isolated machine may ask goes to where it is told; what it asked before, and what
+// is led there of one that is free by now, does not go on.
+func TestConnectionsOfIsolatedMachines(t *testing.T) {
+	const gateway = "192.168.40.1"
+	web := tuple(6, "192.168.40.7", 4000, "5.9.0.1", 80)
+	name := tuple(17, "192.168.40.7", 4000, "5.9.0.1", 53)
+	own := tuple(17, "192.168.40.7", 4000, gateway, 53)
+	tests := []struct {
+		name     string
+		orig     apply.Tuple
+		answers  string
+		port     uint16
+		isolated string
+		rule     string // "": it ends
+	}{
+		{"a page of the internet", web, "5.9.0.1", 80, "192.168.40.7", ""},
+		{"a name from the internet", name, "5.9.0.1", 53, "192.168.40.7", ""},
+		{"a name that was forced to the box", name, gateway, 53, "192.168.40.7", ""},
+		{"a name from the box", own, gateway, 53, "192.168.40.7", ""},
+		{"the page that says so", web, gateway, svcconf.NoticeHTTP, "192.168.40.7", "box:isolated"},
+		{"the name of that page", own, gateway, svcconf.NoticeDNS, "192.168.40.7", "box:isolated"},
+		{"another zone's page that says so", web, "192.168.10.1", svcconf.NoticeHTTP, "192.168.40.7", ""},
+		{"the page that says so, of a machine that is free", web, gateway, svcconf.NoticeHTTP, "192.168.40.8", ""},
+		{"names of a machine that is free", own, gateway, svcconf.NoticeDNS, "192.168.40.8", ""},
+		{"a page, of a machine that is free", web, "5.9.0.1", 80, "192.168.40.8", "all"},
+		{"a name, of a machine that is free", own, gateway, 53, "192.168.40.8", "box:dns"},
+	}
+	cfg := parse(t, strings.Replace(home, "\ntests:", "\n  - {name: all, from: gadgets, to: internet, protocols: any, why: a test}\ntests:", 1))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := policy.New(cfg, policy.Env{
+				Now: begin, Uplink: netip.MustParsePrefix("198.51.100.7/24"),
+				Isolated: []policy.Isolation{{Addresses: []netip.Addr{netip.MustParseAddr(tt.isolated)}}},
+			})
+			c := apply.Conn{Orig: tt.orig, Mark: 77}
+			c.Reply.Src, c.Reply.SrcPort = netip.MustParseAddr(tt.answers), tt.port
+			keep, mark := reconcile.JudgeOf(p, nil)(c)
+			got := ""
+			if keep {
+				got = p.RuleByMark(mark).Name
+			}
+			if got != tt.rule {
+				t.Errorf("got %q, want %q", got, tt.rule)
 			}
 		})
 	}
