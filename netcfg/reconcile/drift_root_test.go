@@ -35,7 +35,7 @@ func TestWhatStrangersDoIsPutRightAndRecorded(t *testing.T) {
 	}
 	before := foreign()
 	l.start()
-	file := strings.Replace(home, "ipv4: dhcp", "ipv4: {address: 203.0.113.2/24, gateway: 203.0.113.1, resolvers: [203.0.113.53]}", 1)
+	file := strings.Replace(lasting, "ipv4: dhcp", "ipv4: {address: 203.0.113.2/24, gateway: 203.0.113.1, resolvers: [203.0.113.53]}", 1)
 	l.apply(file)
 	worst := time.Duration(0)
 	for _, test := range []struct{ cmd, want, by string }{

@@ -20,7 +20,7 @@ import (
 func TestIsolatedMachineReachesNobody(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(strings.Replace(home, "\ntests:", `
+	l.apply(strings.Replace(lasting, "\ntests:", `
   - {name: remote, from: office, to: gadgets, protocols: any, why: a test}
   - {name: pages, from: gadgets, to: office, protocols: [tcp/80, udp/53], why: a test}
 tests:`, 1))

@@ -64,6 +64,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// lasting is the file of these tests for a kernel, whose clock is the world's.
+var lasting = strings.Replace(home, "expires: 2026-11-30", "expires: 2099-12-31", 1)
+
 // words is what several daemons say.
 type words struct {
 	mu  sync.Mutex
@@ -209,11 +212,11 @@ func TestRealKernelIsLeftAloneOnceItAgreesAndForeignThingsAlways(t *testing.T) {
 	if s := l.status(); s.Mode != api.Closed || l.forwarding() != "0" {
 		t.Fatalf("before any file: %s, forwarding %s", s.Mode, l.forwarding())
 	}
-	l.apply(home)
+	l.apply(lasting)
 	if s := l.status(); s.Mode != api.Running || len(s.Troubles) > 0 {
 		t.Fatalf("status %+v", s)
 	}
-	p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(home)}})
+	p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(lasting)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +236,7 @@ func TestRealKernelIsLeftAloneOnceItAgreesAndForeignThingsAlways(t *testing.T) {
 		l.gateway(mess...)
 		l.eventually(strings.Join(mess, " ")+" is repaired", func() bool { return l.status().Repairs > repairs })
 		l.eventually("nothing is left to do", func() bool {
-			p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(home)}})
+			p, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(lasting)}})
 			return err == nil && len(p.Steps) == 0
 		})
 	}
@@ -290,13 +293,13 @@ func passes(from, to net.Conn) bool {
 func TestRevokedRuleCutsItsConnections(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(home)
+	l.apply(lasting)
 	client, server := l.dial()
-	l.apply(strings.Replace(home, "name: films,", "name: movies,", 1))
+	l.apply(strings.Replace(lasting, "name: films,", "name: movies,", 1))
 	if !passes(client, server) || !passes(server, client) {
 		t.Fatal("a connection that another rule allows was cut")
 	}
-	revoked := strings.Replace(home, "tcp/8096", "tcp/8097", 1)
+	revoked := strings.Replace(lasting, "tcp/8096", "tcp/8097", 1)
 	plan, err := l.client.Plan(t.Context(), api.Proposal{File: api.File{Name: "home.yaml", Data: []byte(revoked)}})
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +319,7 @@ func TestRevokedRuleCutsItsConnections(t *testing.T) {
 func TestKilledNetcfgdLeavesItsRulesAndFindsThemAgain(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(home)
+	l.apply(lasting)
 	client, server := l.dial()
 	rules := func() string { return l.gateway("nft", "-a", "list", "table", "inet", "bulkhead") }
 	before := l.still(rules)
@@ -347,7 +350,7 @@ func (l *lab) still(list func() string) string {
 func TestBrokenConfirmedFileClosesTheRealKernel(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(home)
+	l.apply(lasting)
 	client, server := l.dial()
 	l.end(syscall.SIGTERM)
 	state := filepath.Join(l.dir, "state/netcfgd")
@@ -394,7 +397,7 @@ func TestBoxWithoutAPlaceForStateIsClosedAndSaysWhy(t *testing.T) {
 	if s.Mode != api.Closed || !strings.HasPrefix(s.Reason, "the state directory cannot be used: ") || l.forwarding() != "0" {
 		t.Errorf("status %+v", s)
 	}
-	_, err := l.client.Apply(t.Context(), api.Change{File: api.File{Name: "home.yaml", Data: []byte(home)}})
+	_, err := l.client.Apply(t.Context(), api.Change{File: api.File{Name: "home.yaml", Data: []byte(lasting)}})
 	if err == nil || !strings.HasPrefix(err.Error(), "nothing can be confirmed") {
 		t.Errorf("apply: got %v", err)
 	}
@@ -407,13 +410,13 @@ func TestBoxWithoutAPlaceForStateIsClosedAndSaysWhy(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	l.start()
-	l.apply(home)
+	l.apply(lasting)
 }
 
 func TestServicesFindTheirFilesAndNobodyElseDoes(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(home)
+	l.apply(lasting)
 	for _, want := range []struct {
 		path     string
 		mode     os.FileMode
