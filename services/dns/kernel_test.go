@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -258,12 +259,24 @@ func TestLeaseAppearsWithinASecond(t *testing.T) {
 
 func TestLinkMadeAnewIsListenedOn(t *testing.T) {
 	d := startDaemon(t)
-	d.write(t, "dnsd/config.json", d.config(dead(t)))
+	cfg := d.config(dead(t))
+	cfg.Notices = []svcconf.Notice{{Zone: "iot", Link: "iot", Address: netip.MustParseAddr("192.168.40.1")}}
+	d.write(t, "dnsd/config.json", cfg)
 	for range 2 {
 		d.zone(t, "iot", d.iot, 40)
 		for _, network := range []string{"udp", "tcp"} {
 			waitFor(t, "dnsd", func() bool { return d.ask(t, d.iot, network, "192.168.40.1", "nas.home.arpa") == nas })
 		}
+		waitFor(t, "the page for isolated machines", func() (ok bool) {
+			nstest.Run(t, d.iot, func() {
+				dialer := net.Dialer{Timeout: time.Second}
+				c, err := dialer.Dial("tcp4", fmt.Sprintf("192.168.40.1:%d", svcconf.NoticeHTTP))
+				if ok = err == nil; ok {
+					c.Close()
+				}
+			})
+			return ok
+		})
 		nstest.Exec(t, d.box, "ip", "link", "delete", "iot")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/onlink"
 )
 
 // server holds the zones together: one configuration, one cache, one way upstream.
@@ -31,7 +32,7 @@ type server struct {
 	cfg       *svcconf.DNS
 	table     *table
 	leases    []svcconf.Lease
-	listeners map[place]*listener
+	listeners map[onlink.Place]*listener
 }
 
 func newServer(log *slog.Logger, port uint16, t *teller) *server {
@@ -39,7 +40,7 @@ func newServer(log *slog.Logger, port uint16, t *teller) *server {
 		log: log, port: port, count: new(counters), conns: newConns(),
 		cache:     newCache(cacheEntries, cacheBytes),
 		teller:    t,
-		listeners: make(map[place]*listener),
+		listeners: make(map[onlink.Place]*listener),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.forwarder = newForwarder(s.ctx, s.cache, s.count, t)
@@ -122,9 +123,9 @@ func (s *server) setLeases(l svcconf.Leases) error {
 // and then ends listening in those that are gone.
 func (s *server) setViews(t *table) {
 	s.table = t
-	wanted := make(map[place]bool)
+	wanted := make(map[onlink.Place]bool)
 	for _, z := range s.cfg.Zones {
-		p := place{netip.AddrPortFrom(z.Address, s.port), z.Link}
+		p := onlink.Place{Addr: netip.AddrPortFrom(z.Address, s.port), Link: z.Link}
 		wanted[p] = true
 		v := newView(z, t)
 		if l := s.listeners[p]; l != nil {
@@ -139,7 +140,7 @@ func (s *server) setViews(t *table) {
 		}
 		delete(s.listeners, p)
 		// Where the address has only moved to another link, both listen for a moment.
-		if next := s.byAddr(p.addr, wanted); next != nil {
+		if next := s.byAddr(p.Addr, wanted); next != nil {
 			s.running.Go(func() { l.stopAfter(next) })
 			continue
 		}
@@ -147,9 +148,9 @@ func (s *server) setViews(t *table) {
 	}
 }
 
-func (s *server) byAddr(addr netip.AddrPort, wanted map[place]bool) *listener {
+func (s *server) byAddr(addr netip.AddrPort, wanted map[onlink.Place]bool) *listener {
 	for p := range wanted {
-		if p.addr == addr {
+		if p.Addr == addr {
 			return s.listeners[p]
 		}
 	}
@@ -165,7 +166,7 @@ func (l *listener) stopAfter(next *listener) {
 	l.cancel()
 }
 
-func (s *server) listen(p place, v *view) *listener {
+func (s *server) listen(p onlink.Place, v *view) *listener {
 	l := &listener{srv: s, place: p, opened: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(s.ctx)
 	l.view.Store(v)

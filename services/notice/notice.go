@@ -13,21 +13,17 @@ package notice
 import (
 	"context"
 	_ "embed"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/netutil"
-	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/onlink"
 )
 
 // Bounds of one zone.
@@ -35,6 +31,7 @@ const (
 	maxConns = 64 // of each of the two servers
 	slow     = 5 * time.Second
 	retry    = 500 * time.Millisecond // of a link that is not there yet
+	watch    = time.Second            // for one that has been made anew
 )
 
 // Server tells in the zones that it is configured for.
@@ -42,6 +39,7 @@ type Server struct {
 	log  *slog.Logger
 	http uint16
 	dns  uint16
+	slow time.Duration // how long a connection may be
 
 	mu   sync.Mutex
 	open map[svcconf.Notice]context.CancelFunc
@@ -50,7 +48,7 @@ type Server struct {
 
 // New returns a server that listens at the ports, which are those of svcconf but for tests.
 func New(log *slog.Logger, http, dns uint16) *Server {
-	return &Server{log: log, http: http, dns: dns, open: map[svcconf.Notice]context.CancelFunc{}}
+	return &Server{log: log, http: http, dns: dns, slow: slow, open: map[svcconf.Notice]context.CancelFunc{}}
 }
 
 // Follow makes the zones those in list, until ctx ends. It does not wait.
@@ -94,68 +92,50 @@ func (s *Server) run(ctx context.Context, n svcconf.Notice) {
 }
 
 func (s *Server) serve(ctx context.Context, n svcconf.Notice, log *slog.Logger) error {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) { err = prepare(int(fd), n.Link) }), err)
-	}}
-	at := func(port uint16) string { return netip.AddrPortFrom(n.Address, port).String() }
-	pages, err := lc.Listen(ctx, "tcp4", at(s.http))
+	pages, err := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.http), Link: n.Link}.ListenTCP(ctx)
 	if err != nil {
 		return err
 	}
 	defer pages.Close()
-	names, err := lc.Listen(ctx, "tcp4", at(s.dns))
+	names, err := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.dns), Link: n.Link}.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer names.Close()
-	packets, err := lc.ListenPacket(ctx, "udp4", at(s.dns))
-	if err != nil {
-		return err
-	}
-	defer packets.Close()
 	web := &http.Server{
-		Handler: http.HandlerFunc(page), ReadTimeout: slow, WriteTimeout: slow, MaxHeaderBytes: 4 << 10,
+		Handler: http.HandlerFunc(page), ReadTimeout: s.slow, WriteTimeout: s.slow, MaxHeaderBytes: 4 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	web.SetKeepAlivesEnabled(false)
 	answer := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { _ = w.WriteMsg(Answer(q, n.Address)) }) // who left needs none
-	udp := &dns.Server{PacketConn: packets, Handler: answer, MsgAcceptFunc: accept}
-	tcp := &dns.Server{Listener: netutil.LimitListener(names, maxConns), Handler: answer, MsgAcceptFunc: accept, ReadTimeout: slow, WriteTimeout: slow, MaxTCPQueries: 1}
+	udp := &dns.Server{PacketConn: names.UDP, Handler: answer, MsgAcceptFunc: accept}
+	tcp := &dns.Server{Listener: netutil.LimitListener(names.TCP, maxConns), Handler: answer, MsgAcceptFunc: accept, ReadTimeout: s.slow, WriteTimeout: s.slow, MaxTCPQueries: 1}
 	ended := make(chan error, 3)
 	go func() { ended <- web.Serve(netutil.LimitListener(pages, maxConns)) }()
 	go func() { ended <- udp.ActivateAndServe() }()
 	go func() { ended <- tcp.ActivateAndServe() }()
 	log.Info("isolated machines are told so")
 	left := 3
-	select {
-	case <-ctx.Done():
-	case err = <-ended:
-		left--
+	tick := time.NewTicker(watch)
+	defer tick.Stop()
+	for on := true; on; {
+		select {
+		case <-ctx.Done():
+			on = false
+		case err = <-ended:
+			on = false
+			left--
+		case <-tick.C:
+			on = names.Hears()
+		}
 	}
-	_ = web.Close() // what is open is cut: the machine is free, or the box is going
-	_ = pages.Close()
-	_ = names.Close()
-	_ = packets.Close()
+	// What is open is cut: the machine is free, or the box is going.
+	_, _, _ = web.Close(), udp.Shutdown(), tcp.Shutdown()
+	_, _ = pages.Close(), names.Close() // of those that did not get so far as to serve
 	for range left {
 		<-ended
 	}
 	return err
-}
-
-// prepare sets the options of a socket that is not bound yet: the address may come later,
-// and what comes over other links is not for it.
-func prepare(fd int, link string) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1); err != nil {
-		return fmt.Errorf("set IP_FREEBIND: %w", err)
-	}
-	if link == "" {
-		return nil
-	}
-	if err := unix.BindToDevice(fd, link); err != nil {
-		return fmt.Errorf("bind to link %s: %w", link, err)
-	}
-	return nil
 }
 
 //go:embed page.html

@@ -23,7 +23,7 @@ import (
 var here = netip.MustParseAddr("127.0.0.77")
 
 // start tells at two free ports of an address, and returns how to stop.
-func start(t *testing.T) (web, names string, follow func(...svcconf.Notice)) {
+func start(t *testing.T, change ...func(*notice.Server)) (web, names string, follow func(...svcconf.Notice)) {
 	t.Helper()
 	free := func() uint16 {
 		l, err := net.Listen("tcp4", here.String()+":0")
@@ -35,6 +35,9 @@ func start(t *testing.T) (web, names string, follow func(...svcconf.Notice)) {
 	}
 	hp, dp := free(), free()
 	s := notice.New(slog.New(slog.DiscardHandler), hp, dp)
+	for _, f := range change {
+		f(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); s.Wait() })
 	follow = func(list ...svcconf.Notice) { s.Follow(ctx, list) }
@@ -162,6 +165,26 @@ func TestIdleConnectionsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
+}
+
+// Who asks for names over TCP and then says nothing holds up nobody who wants to stop.
+func TestIdleQuestionDoesNotHoldUpTheEnd(t *testing.T) {
+	web, names, follow := start(t, (*notice.Server).Patient)
+	c, err := net.Dial("tcp", names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// Another's answer says that the connection before it was accepted.
+	if _, _, err := (&dns.Client{Net: "tcp"}).Exchange(new(dns.Msg).SetQuestion("www.example.", dns.TypeA), names); err != nil {
+		t.Fatal(err)
+	}
+	follow()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err = io.Copy(io.Discard, c); err != nil {
+		t.Errorf("the connection ends with %v", err)
+	}
+	until(t, func() bool { return !reached(web) })
 }
 
 // FuzzAnswer checks that whatever is asked has an answer that can be sent, and that it is no

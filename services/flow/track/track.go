@@ -390,6 +390,9 @@ func (t *Tracker) Resync() {
 	for k := range t.open {
 		t.gone[k] = struct{}{}
 	}
+	for i := range t.held { // the table does not have them any more, but their end is known
+		delete(t.gone, keyOf(&t.held[i].conn))
+	}
 }
 
 // Resynced makes records of the connections whose end was lost. What passed is not known.

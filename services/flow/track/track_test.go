@@ -249,6 +249,22 @@ func TestLostEventsAreNoticed(t *testing.T) {
 	}
 }
 
+// An end that waits for what was recorded before is not lost when events are.
+func TestHeldEndIsNotLostWithOthers(t *testing.T) {
+	tr := tracker()
+	tr.Recall()
+	c := out(1)
+	tr.Begin(c, noon)
+	tr.End(c, noon.Add(track.Part))
+	tr.Resync()
+	tr.Resynced(noon.Add(track.Part))
+	tr.Recalled()
+	got := tr.Take(noon.Add(track.Part))
+	if len(got) != 1 || got[0].Ended != record.Finished || tr.Stats.Vanished != 0 {
+		t.Errorf("%d records, %d vanished: %+v", len(got), tr.Stats.Vanished, got)
+	}
+}
+
 func TestRefusalsAreCountedExactly(t *testing.T) {
 	tr := tracker()
 	tr.Saw(capture.Packet{Party: "iot", MAC: lamp, Src: netip.MustParseAddr("192.168.40.100"), Dst: server, Proto: 6, Port: 25}, noon)
