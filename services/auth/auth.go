@@ -12,6 +12,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -87,13 +88,13 @@ func (s *server) who(secret string) (api.Caller, error) {
 		if err != nil {
 			return api.Caller{}, refuse(http.StatusUnauthorized, err)
 		}
-		return api.Caller{Kind: api.BySession, Name: user.Name, Scopes: user.Role.Scopes(), Role: user.Role, Session: session.ID}, nil
+		return api.Caller{Kind: api.BySession, Name: user.Name, ID: user.ID, Scopes: user.Role.Scopes(), Role: user.Role, Session: session.ID}, nil
 	}
 	t, err := s.tokens.Check(secret)
 	if err != nil {
 		return api.Caller{}, refuse(http.StatusUnauthorized, err)
 	}
-	return api.Caller{Kind: api.ByToken, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}, nil
+	return api.Caller{Kind: api.ByToken, Name: t.Name, ID: t.ID, Scopes: t.Scopes, Expires: t.Expires}, nil
 }
 
 var errNothing = errors.New("a token or a session is needed")
@@ -107,4 +108,29 @@ func (s *server) check(_ *request, in api.Check) (api.Caller, error) {
 		err = allow(c, in.Need)
 	}
 	return c, err
+}
+
+// holders returns those of the holders that are still there.
+func (s *server) holders(_ *request, in api.Holders) ([]api.Holding, error) {
+	if len(in.Holders) > api.MaxHolders {
+		return nil, refuse(http.StatusUnprocessableEntity, fmt.Errorf("more than %d holders", api.MaxHolders))
+	}
+	list := []api.Holding{}
+	for _, h := range in.Holders {
+		var scopes []access.Scope
+		switch h.Kind {
+		case api.BySession:
+			if u, err := s.users.User(h.Name); err == nil && u.ID == h.ID {
+				scopes = u.Role.Scopes()
+			}
+		case api.ByToken:
+			if t, ok := s.tokens.Find(h.ID); ok && t.Name == h.Name {
+				scopes = t.Scopes
+			}
+		}
+		if scopes != nil {
+			list = append(list, api.Holding{Holder: h, Scopes: scopes})
+		}
+	}
+	return list, nil
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"bulkhead/services/auth/access"
 	"bulkhead/services/auth/api"
 	"bulkhead/services/auth/authtest"
@@ -274,5 +276,75 @@ func TestUsersAreManaged(t *testing.T) {
 	s.must(admin, "GET", "/v1/audit?limit=1", nil, &a)
 	if len(a.Entries) != 1 || a.Entries[0].What != "secrets listed" || a.Entries[0].Time.IsZero() {
 		t.Errorf("got %+v", a)
+	}
+}
+
+// A certificate of somebody who is gone must not be that of who has the name next.
+func TestHoldersAreNotTheirNames(t *testing.T) {
+	s := start(t)
+	admin := s.claim()
+	present := func(asked ...api.Holder) (list []api.Holding) {
+		t.Helper()
+		s.must("", "POST", "/v1/holders", api.Holders{Holders: asked}, &list)
+		return list
+	}
+	holder := func(secret string) api.Holder {
+		t.Helper()
+		c, err := s.Check(t.Context(), secret, "")
+		if err != nil || c.ID == "" {
+			t.Fatalf("got %+v, %v", c, err)
+		}
+		return c.Holder()
+	}
+	token := func() (out access.TokenAnswer) {
+		t.Helper()
+		s.must(admin, "POST", "/v1/tokens", access.TokenRequest{Name: "kim", Scopes: []access.Scope{access.Read}, Expires: time.Now().Add(time.Hour)}, &out)
+		return out
+	}
+	kim, ci := holder(s.as(admin, "kim", access.Viewer)), token()
+	ciHolder := holder(ci.Secret)
+	want := []api.Holding{{Holder: kim, Scopes: []access.Scope{access.Read}}, {Holder: ciHolder, Scopes: []access.Scope{access.Read}}}
+	stranger := api.Holder{Kind: api.BySession, Name: ciHolder.Name, ID: ciHolder.ID} // a token's ID is no user's
+	if diff := cmp.Diff(want, present(kim, stranger, ciHolder)); diff != "" {
+		t.Errorf("who is there differs (-want +got):\n%s", diff)
+	}
+	s.must(admin, "PUT", "/v1/users/kim/role", api.NewRole{Role: access.Operator}, nil)
+	if got := present(kim); len(got) != 1 || len(got[0].Scopes) != 3 {
+		t.Errorf("with another role: %+v", got)
+	}
+
+	s.must(admin, "DELETE", "/v1/users/kim", nil, nil)
+	s.must(admin, "DELETE", "/v1/tokens/"+ci.ID, nil, nil)
+	again, next := holder(s.as(admin, "kim", access.Viewer)), holder(token().Secret)
+	if again == kim || next == ciHolder {
+		t.Error("who has a name again is who had it before")
+	}
+	if got := present(kim, ciHolder); len(got) != 0 {
+		t.Errorf("who is gone is there: %+v", got)
+	}
+	if err := s.try("", "POST", "/v1/holders", api.Holders{Holders: make([]api.Holder, api.MaxHolders+1)}, nil); status(err) != http.StatusUnprocessableEntity {
+		t.Errorf("too many at once: %v", err)
+	}
+}
+
+func TestCertificatesAreWrittenDownUnderWhoAsked(t *testing.T) {
+	s := start(t)
+	admin := s.claim()
+	note := api.CertificateNote{Label: "laptop", Of: "user:kim"}
+	if err := s.try("", "POST", "/v1/audit/certificate", note, nil); status(err) != http.StatusUnauthorized {
+		t.Errorf("nobody: %v", err)
+	}
+	s.must(s.as(admin, "kim", access.Viewer), "POST", "/v1/audit/certificate", note, nil)
+	note.Revoked = true
+	s.must(admin, "POST", "/v1/audit/certificate", note, nil)
+	var a api.Audit
+	s.must(admin, "GET", "/v1/audit?limit=2", nil, &a)
+	var got []string
+	for _, e := range a.Entries {
+		got = append(got, strings.Join([]string{e.Who, e.What, e.Of, e.More}, " "))
+	}
+	want := []string{"user:alex client certificate revoked laptop of user:kim", "user:kim client certificate made laptop of user:kim"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("entries differ (-want +got):\n%s", diff)
 	}
 }

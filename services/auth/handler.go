@@ -36,15 +36,17 @@ func (r *request) agent() string { return r.UserAgent() }
 
 // Whom an endpoint is for, where it is no scope.
 const (
-	anybody access.Scope = ""     // webuid asks for who has nothing yet
-	session access.Scope = "user" // who is logged in, about themselves
-	root    access.Scope = "root" // on the box itself
+	anybody access.Scope = ""      // webuid asks for who has nothing yet
+	known   access.Scope = "known" // who is logged in, or has a token
+	session access.Scope = "user"  // who is logged in, about themselves
+	root    access.Scope = "root"  // on the box itself
 )
 
 // handler serves the API.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/check", post(s, anybody, s.check))
+	mux.Handle("POST /v1/holders", post(s, anybody, s.holders))
 
 	mux.Handle("GET /v1/owner", get(s, anybody, s.owner))
 	mux.Handle("GET /v1/claim", get(s, root, s.ownership))
@@ -79,6 +81,7 @@ func (s *server) handler() http.Handler {
 	mux.Handle("DELETE /v1/tokens/{id}", get(s, access.Admin, s.revokeToken))
 	mux.Handle("GET /v1/audit", get(s, access.Admin, s.showAudit))
 	mux.Handle("POST /v1/audit", post(s, root, s.addAudit))
+	mux.Handle("POST /v1/audit/certificate", post(s, known, s.noteCertificate))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, nil, refuse(http.StatusNotFound, errors.New("there is nothing here")))
 	})
@@ -127,7 +130,10 @@ func (s *server) admit(r *http.Request, need access.Scope) (*request, error) {
 	if in.caller, err = s.who(in.secret); err != nil {
 		return nil, err
 	}
-	if need == session {
+	switch need {
+	case known:
+		return in, nil
+	case session:
 		if in.caller.Kind != api.BySession {
 			return nil, refuse(http.StatusForbidden, errors.New("a token has no account: log in"))
 		}

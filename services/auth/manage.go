@@ -151,6 +151,16 @@ func (s *server) addAudit(_ *request, in audit.Entry) (api.None, error) {
 	return api.None{}, nil
 }
 
+// noteCertificate takes what webuid did on the caller's behalf: who it was is not its to say.
+func (s *server) noteCertificate(r *request, in api.CertificateNote) (api.None, error) {
+	what := "client certificate made"
+	if in.Revoked {
+		what = "client certificate revoked"
+	}
+	s.note(r, what, in.Label, "of "+in.Of)
+	return api.None{}, nil
+}
+
 // done writes down what was done.
 func (s *server) done(r *request, what, of string, err error) (api.None, error) {
 	if err == nil {

@@ -208,6 +208,19 @@ func (s *Store) Check(secret string) (Token, error) {
 	return t.Token, nil
 }
 
+// Find returns the token with an ID that is good now.
+func (s *Store) Find(id string) (Token, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.time(s.now())
+	for _, t := range s.tokens {
+		if t.ID == id && !t.expired(now) {
+			return t.Token, true
+		}
+	}
+	return Token{}, false
+}
+
 // List returns the tokens in the order in which they were made.
 func (s *Store) List() []Token {
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 
 // User is somebody who may come in, as the others see them.
 type User struct {
+	ID       string    `json:"id"` // of this user alone, whoever has the name later
 	Name     string    `json:"name"`
 	Role     Role      `json:"role"`
 	Created  time.Time `json:"created"`

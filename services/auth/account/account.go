@@ -9,6 +9,8 @@ package account
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,11 +83,18 @@ type keptKey struct {
 const handleSize = 64
 
 func (k *kept) user() access.User {
-	u := access.User{Name: k.Name, Role: k.Role, Created: k.Created, LastSeen: k.LastSeen, Password: k.Password != "", Passkeys: []access.Passkey{}}
+	u := access.User{ID: k.id(), Name: k.Name, Role: k.Role, Created: k.Created, LastSeen: k.LastSeen, Password: k.Password != "", Passkeys: []access.Passkey{}}
 	for _, p := range k.Passkeys {
 		u.Passkeys = append(u.Passkeys, access.Passkey{ID: keyID(p.Credential.ID), Name: p.Name, Added: p.Added, Used: p.Used})
 	}
 	return u
+}
+
+// id tells the user apart from others of the name. It is made of the handle, of which it
+// tells too little to be of use.
+func (k *kept) id() string {
+	sum := sha256.Sum256(k.Handle)
+	return hex.EncodeToString(sum[:8])
 }
 
 // canLogin reports whether there is a way in for the user.

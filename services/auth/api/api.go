@@ -29,6 +29,7 @@ const (
 type Caller struct {
 	Kind    Kind           `json:"kind"`
 	Name    string         `json:"name"` // of the token, or of the user
+	ID      string         `json:"id"`   // of the token, or of the user; nobody of the same name has it later
 	Scopes  []access.Scope `json:"scopes"`
 	Role    access.Role    `json:"role,omitempty"`    // of a user
 	Session string         `json:"session,omitempty"` // ID of the session
@@ -37,6 +38,42 @@ type Caller struct {
 
 // Identity tells callers apart for good: a token may have the name of a user.
 func (c Caller) Identity() string { return string(c.Kind) + ":" + c.Name }
+
+// Holder is the caller as somebody to whom things belong that are there for longer.
+func (c Caller) Holder() Holder { return Holder{c.Kind, c.Name, c.ID} }
+
+// Holder is a user or a token, told apart from those that had the name before or will have
+// it: names are used again.
+type Holder struct {
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
+	ID   string `json:"id"`
+}
+
+// Identity is that of [Caller], for people.
+func (h Holder) Identity() string { return string(h.Kind) + ":" + h.Name }
+
+// Holders asks which of them are still there, at most [MaxHolders].
+type Holders struct {
+	Holders []Holder `json:"holders"`
+}
+
+// MaxHolders is how many may be asked about at once.
+const MaxHolders = 64
+
+// Holding is one that is, and what it may. A token that has expired is not.
+type Holding struct {
+	Holder
+	Scopes []access.Scope `json:"scopes"`
+}
+
+// CertificateNote has it written down that the caller had a client certificate made, or
+// revoked one.
+type CertificateNote struct {
+	Revoked bool   `json:"revoked,omitempty"`
+	Label   string `json:"label"`
+	Of      string `json:"of"` // whose it is: an identity
+}
 
 // Check asks who holds a secret, and whether they may use what needs a scope.
 type Check struct {
