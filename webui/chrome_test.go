@@ -261,6 +261,7 @@ func TestScreens(t *testing.T) {
 	admin.as("vi", "viewer")
 	admin.as("kim", "operator")
 	b.token(admin)
+	admin.certificate("laptop")
 	b.browser().post("/login", map[string][]string{"user": {"alex"}, "password": {"x"}, "code": {"000000"}})
 	c := b.chrome()
 	c.everyScreen(admin, func(name, path string) {

@@ -39,7 +39,24 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 			out.KeyError = err.Error()
 		}
 	}
+	if in.Certificate != nil && s.conf.Load().ClientCertificates {
+		if out.Certificate, err = s.firstCertificate(r, claimed.Secret, *in.Certificate); err != nil {
+			s.log.Warn("no client certificate is made", "name", in.Name, "err", err)
+			out.CertificateError = err.Error()
+		}
+	}
 	answer(w, out)
+}
+
+// firstCertificate makes one for the token that a code has brought.
+func (s *server) firstCertificate(r *http.Request, secret string, in access.CertificateRequest) ([]byte, error) {
+	caller, err := s.access.Check(r.Context(), secret, "")
+	if err != nil {
+		return nil, err
+	}
+	by := s.asker(r)
+	by.Secret = secret
+	return s.certificateFor(r.Context(), by, caller.Holder(), in)
 }
 
 // asker is on whose behalf authd is asked.

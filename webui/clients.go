@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -23,6 +24,7 @@ import (
 	"time"
 	"unicode"
 
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/file"
 )
 
@@ -33,23 +35,27 @@ const (
 )
 
 const (
-	clientLife = 2 * 365 * 24 * time.Hour
-	maxClients = 256 // certificates that are good
-	maxLabel   = 60  // characters
+	clientLife   = 2 * 365 * 24 * time.Hour
+	maxOfHolder  = 16 // certificates that are good
+	maxLabel     = 64 // characters
+	maxListBytes = 4 << 20
 )
 
 // clientCert is a certificate that a client may show.
 type clientCert struct {
-	ID      string    `json:"id"`    // its serial number, hexadecimal
-	User    string    `json:"user"`  // or the name of the token, for a program
-	Label   string    `json:"label"` // of the device that has it
-	Made    time.Time `json:"made"`
-	Expires time.Time `json:"expires"`
+	ID      string      `json:"id"` // SHA-256 of it, hexadecimal
+	Holder  auth.Holder `json:"holder"`
+	Label   string      `json:"label"` // of the device that has it
+	Made    time.Time   `json:"made"`
+	Expires time.Time   `json:"expires"`
 }
 
 // clients are the certificates with which people and programs come to the door, where the
 // configuration asks for them. A certificate opens nothing else: who comes in by it logs in
 // as anybody does. One that is not on the list is worth nothing, whoever signed it.
+//
+// There are 16 of each user and each token, so that nobody takes another's; authd bounds
+// how many of those there are.
 type clients struct {
 	dir string
 	now func() time.Time
@@ -70,7 +76,7 @@ func openClients(dir string, log *slog.Logger, now func() time.Time) *clients {
 		var a *authority
 		if a, err = decodeAuthority(path, data); err == nil {
 			c.appoint(a)
-			data, err = file.Read(filepath.Join(dir, clientListFile), 1<<20)
+			data, err = file.Read(filepath.Join(dir, clientListFile), maxListBytes)
 			if err == nil {
 				err = json.Unmarshal(data, &c.list)
 			}
@@ -89,44 +95,67 @@ func (c *clients) appoint(a *authority) {
 	c.pool.AddCert(a.cert)
 }
 
-// config is base for a server that asks for certificates. A client that has none is served,
-// so that it can be told what is missing.
+// config is base for a server that asks for certificates. Whoever comes gets through the
+// handshake, with one that is good, with another, or with none: only a page can say what is
+// missing. That the client has the key, crypto/tls sees to.
 func (c *clients) config(base *tls.Config) *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conf := base.Clone()
 	conf.GetConfigForClient = nil
-	conf.ClientAuth, conf.ClientCAs = tls.VerifyClientCertIfGiven, c.pool
-	conf.Time = c.now
+	conf.ClientAuth = tls.RequestClientCert
+	conf.ClientCAs = c.pool // by which browsers choose
 	return conf
 }
 
-// holder returns the certificate that a client has shown, if it is good now.
-func (c *clients) holder(state *tls.ConnectionState) (clientCert, bool) {
-	if state == nil || len(state.VerifiedChains) == 0 {
-		return clientCert{}, false
+// Why a client gets no further.
+var (
+	errNoCert    = errors.New("none was shown")
+	errOtherCert = errors.New("the one that was shown is not one that this box has made, or was revoked")
+	errGone      = errors.New("the one that was shown is that of somebody who may not come in any more")
+)
+
+// shown returns the certificate that a client has shown, if it is good now, or why it is
+// not. One that the box has made is known by its digest, which is better than a signature:
+// what is not on the list is not looked at any further.
+func (c *clients) shown(state *tls.ConnectionState) (clientCert, error) {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return clientCert{}, errNoCert
 	}
-	leaf := state.VerifiedChains[0][0]
+	leaf := state.PeerCertificates[0]
+	// A connection lives longer than its handshake.
+	if c.now().After(leaf.NotAfter) {
+		return clientCert{}, fmt.Errorf("the one that was shown ended on %s", leaf.NotAfter.UTC().Format(dayLayout))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := c.index(hex.EncodeToString(leaf.SerialNumber.Bytes()))
-	// A connection lives longer than its handshake.
-	if i < 0 || c.now().After(leaf.NotAfter) {
-		return clientCert{}, false
+	i := c.index(certID(leaf.Raw))
+	if i < 0 {
+		return clientCert{}, errOtherCert
 	}
-	return c.list[i], true
+	return c.list[i], nil
+}
+
+func certID(cert []byte) string {
+	sum := sha256.Sum256(cert)
+	return hex.EncodeToString(sum[:])
 }
 
 func (c *clients) index(id string) int {
 	return slices.IndexFunc(c.list, func(x clientCert) bool { return x.ID == id })
 }
 
-// of returns the certificates of a user, the latest first.
-func (c *clients) of(user string) (list []clientCert) {
+// of returns the certificates of a user or a token, the latest first.
+func (c *clients) of(h auth.Holder) []clientCert {
+	return slices.DeleteFunc(c.all(), func(x clientCert) bool { return x.Holder != h })
+}
+
+// all returns the certificates that are good, the latest first.
+func (c *clients) all() (list []clientCert) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, x := range slices.Backward(c.list) {
-		if x.User == user && x.Expires.After(c.now()) {
+		if x.Expires.After(c.now()) {
 			list = append(list, x)
 		}
 	}
@@ -146,13 +175,13 @@ func (c *clients) authority() *x509.Certificate {
 var (
 	errBundlePassword = errors.New("the password of the file has at least 8 characters")
 
-	errLabel    = errors.New("a certificate has a label of 1 to 60 characters, such as laptop")
-	errManyCert = errors.New("there are 256 certificates: revoke some that are not used")
+	errLabel    = errors.New("a certificate has a label of 1 to 64 characters, such as laptop")
+	errManyCert = errors.New("you have 16 certificates: revoke some that are not used")
 	errPublic   = errors.New("the key is of a kind that is not taken: use ECDSA with P-256 or P-384, or Ed25519")
 )
 
 // issue makes a certificate for a key.
-func (c *clients) issue(user, label string, key crypto.PublicKey) (*x509.Certificate, error) {
+func (c *clients) issue(h auth.Holder, label string, key crypto.PublicKey) (*x509.Certificate, error) {
 	if n := len([]rune(label)); n < 1 || n > maxLabel || slices.ContainsFunc([]rune(label), func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return nil, errLabel
 	}
@@ -169,7 +198,13 @@ func (c *clients) issue(user, label string, key crypto.PublicKey) (*x509.Certifi
 	defer c.mu.Unlock()
 	now := c.now()
 	list := slices.DeleteFunc(slices.Clone(c.list), func(x clientCert) bool { return !x.Expires.After(now) })
-	if len(list) >= maxClients {
+	held := 0
+	for _, x := range list {
+		if x.Holder == h {
+			held++
+		}
+	}
+	if held >= maxOfHolder {
 		return nil, errManyCert
 	}
 	if c.issuer == nil {
@@ -179,11 +214,10 @@ func (c *clients) issue(user, label string, key crypto.PublicKey) (*x509.Certifi
 		}
 		c.appoint(a)
 	}
-	number := serial()
 	template := &x509.Certificate{
-		SerialNumber: number,
-		Subject:      pkix.Name{CommonName: user, OrganizationalUnit: []string{label}},
-		NotBefore:    now.Add(-leafSkew),
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: h.Name, OrganizationalUnit: []string{label}},
+		NotBefore:    authorityFrom, // clients may have no clock either
 		NotAfter:     now.Add(clientLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -192,22 +226,47 @@ func (c *clients) issue(user, label string, key crypto.PublicKey) (*x509.Certifi
 	if err != nil {
 		return nil, err
 	}
-	list = append(list, clientCert{hex.EncodeToString(number.Bytes()), user, label, now.UTC().Truncate(time.Second), template.NotAfter.UTC().Truncate(time.Second)})
+	list = append(list, clientCert{certID(der), h, label, now.UTC().Truncate(time.Second), template.NotAfter.UTC().Truncate(time.Second)})
 	if err := c.keep(list); err != nil {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
 }
 
-// revoke makes a certificate of a user worth nothing. It reports whether there was one.
-func (c *clients) revoke(user, id string) (bool, error) {
+// revoke makes a certificate worth nothing, if it is there and may says that it may be. It
+// reports which it was.
+func (c *clients) revoke(id string, may func(clientCert) bool) (cert clientCert, ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.index(id)
-	if i < 0 || c.list[i].User != user {
-		return false, nil
+	if i < 0 || !may(c.list[i]) {
+		return clientCert{}, false, nil
 	}
-	return true, c.keep(slices.Delete(slices.Clone(c.list), i, i+1))
+	cert = c.list[i]
+	return cert, true, c.keep(slices.Delete(slices.Clone(c.list), i, i+1))
+}
+
+// holders returns those who have certificates.
+func (c *clients) holders() (list []auth.Holder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.list {
+		if !slices.Contains(list, x.Holder) {
+			list = append(list, x.Holder)
+		}
+	}
+	return list
+}
+
+// forget drops the certificates of holders who are gone.
+func (c *clients) forget(gone []auth.Holder) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(c.list), func(x clientCert) bool { return slices.Contains(gone, x.Holder) })
+	if len(list) == len(c.list) {
+		return nil
+	}
+	return c.keep(list)
 }
 
 func (c *clients) keep(list []clientCert) error {

@@ -8,13 +8,16 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"io"
+	"math/big"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,13 +44,42 @@ func (w *browser) certificate(label string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
 }
 
-// shows has the browser show a certificate.
+// shows has the browser show a certificate, whoever the box says that it knows.
 func (w *browser) shows(cert ...tls.Certificate) {
 	t := w.client.Transport.(*http.Transport)
 	t.CloseIdleConnections()
 	t = t.Clone()
-	t.TLSClientConfig.Certificates = cert
+	t.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if len(cert) == 0 {
+			return new(tls.Certificate), nil
+		}
+		return &cert[0], nil
+	}
 	w.client.Transport = t
+}
+
+// asksForCertificates has the configuration do so, and waits until it is followed.
+func (b *box) asksForCertificates() {
+	b.t.Helper()
+	required := conf1
+	required.ClientCertificates = true
+	b.configure(required)
+	b.eventually("certificates are asked for", func() bool { return b.browser().get("/login").StatusCode == http.StatusForbidden })
+}
+
+// asksForNone has it ask for none again.
+func (b *box) asksForNone() {
+	b.t.Helper()
+	b.configure(conf1)
+	b.eventually("no certificates are asked for", func() bool { return b.browser().get("/login").StatusCode != http.StatusForbidden })
+}
+
+// barred checks that a page is refused for want of a certificate, and why.
+func (v view) barred(t *testing.T, what, why string) {
+	t.Helper()
+	if v.StatusCode != http.StatusForbidden || !strings.Contains(v.body, "This box asks for a client certificate, and "+why) || !v.Close {
+		t.Errorf("%s: got %d, closing: %v\n%s", what, v.StatusCode, v.Close, v.body)
+	}
 }
 
 func TestCertificatesAreAskedForWhereTheConfigurationSaysSo(t *testing.T) {
@@ -59,10 +91,7 @@ func TestCertificatesAreAskedForWhereTheConfigurationSaysSo(t *testing.T) {
 	token := b.token(alex).Secret
 	alexes, kims := alex.certificate("laptop"), kim.certificate("phone")
 
-	required := conf1
-	required.ClientCertificates = true
-	b.configure(required)
-	b.eventually("certificates are asked for", func() bool { return b.browser().get("/login").StatusCode == http.StatusForbidden })
+	b.asksForCertificates()
 
 	// Neither a session nor a password nor a token opens a door without one.
 	for _, path := range []string{"/", "/users", "/login", "/account", "/nowhere"} {
@@ -141,10 +170,20 @@ func TestForeignCertificateIsNone(t *testing.T) {
 	foreign := other.owner().certificate("laptop")
 	b.start(required)
 	w := b.owner()
+	w.header.Set("Accept", "text/html")
 	w.shows(foreign)
-	if _, err := w.client.Get(b.url("127.0.0.1") + "/account"); err == nil {
-		t.Error("another box's certificate is taken")
+	w.get("/account").barred(t, "another box's", "the one that was shown is not one that this box has made")
+	// Nor is one of the box's own, for that matter: what counts is that it is on the list.
+	w.shows(w.certificate("laptop"))
+	if v := w.get("/account"); v.StatusCode != http.StatusOK {
+		t.Errorf("one of the box's: got %d\n%s", v.StatusCode, v.body)
 	}
+	if err := os.Remove(filepath.Join(b.o.State, "clients.json")); err != nil {
+		t.Fatal(err)
+	}
+	b.stop()
+	b.start(required)
+	w.get("/account").barred(t, "one that was forgotten", "the one that was shown is not one that this box has made")
 }
 
 func TestProgramsShowCertificates(t *testing.T) {
@@ -154,24 +193,284 @@ func TestProgramsShowCertificates(t *testing.T) {
 	if err := p.Certify(t.Context(), "laptop"); err != nil {
 		t.Fatal(err)
 	}
-	required := conf1
-	required.ClientCertificates = true
-	b.configure(required)
+	b.asksForCertificates()
 	without := *p
 	without.Certificate = nil
-	b.eventually("certificates are asked for", func() bool {
-		err := remote.New(&without).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil)
-		var e *remote.Error
-		return errors.As(err, &e) || err != nil && strings.Contains(err.Error(), "client certificate")
-	})
+	if err := remote.New(&without).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil); err == nil || !strings.Contains(err.Error(), "a new claim code at its console lets you in") {
+		t.Errorf("without a certificate: %v", err)
+	}
 	if err := remote.New(p).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil); err != nil {
 		t.Error(err)
 	}
-	for _, label := range []string{"", strings.Repeat("x", 61), "a\x00b"} {
+	for _, label := range []string{"", strings.Repeat("x", 65), "a\x00b"} {
 		if err := p.Certify(t.Context(), label); err == nil {
 			t.Errorf("a label of %q is taken", label)
 		}
 	}
+}
+
+// Whoever may look takes no more than their own share.
+func TestEverybodyHasCertificatesOfTheirOwn(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	kim := alex.as("kim", access.Viewer)
+	for range 16 {
+		kim.certificate("phone")
+	}
+	if v := kim.post("/account/certificates", url.Values{"label": {"phone"}, "password": {bundlePassword}}); v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "you have 16 certificates") {
+		t.Errorf("the 17th: got %d\n%s", v.StatusCode, v.body)
+	}
+	alex.certificate("laptop")
+	p := b.claimedAgain()
+	for range 16 {
+		if err := p.Certify(t.Context(), "ci"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Certify(t.Context(), "ci"); err == nil || !strings.Contains(err.Error(), "you have 16 certificates") {
+		t.Errorf("the 17th of a token: %v", err)
+	}
+
+	// An admin sees all of them, and revokes any.
+	page := alex.get("/certificates").body
+	if n := strings.Count(page, "<td>user kim</td>"); n != 16 || !strings.Contains(page, "<td>user alex</td>") || !strings.Contains(page, "<td>token alex</td>") {
+		t.Errorf("%d of kim are listed:\n%s", n, page)
+	}
+	id := regexp.MustCompile(`(?s)<td>user kim</td>.*?/certificates/([0-9a-f]+)/revoke`).FindStringSubmatch(page)
+	if id == nil {
+		t.Fatal(page)
+	}
+	if v := kim.post("/certificates/"+id[1]+"/revoke", nil); v.StatusCode != http.StatusForbidden {
+		t.Errorf("a viewer revokes at the page for admins: got %d", v.StatusCode)
+	}
+	alex.leads(alex.post("/certificates/"+id[1]+"/revoke", nil), "/certificates?done=client")
+	if v := alex.post("/certificates/"+id[1]+"/revoke", nil); v.StatusCode != http.StatusNotFound {
+		t.Errorf("again: got %d", v.StatusCode)
+	}
+	kim.certificate("phone")
+	var audit []string
+	for _, line := range strings.Split(alex.get("/audit.csv").body, "\n") {
+		if _, what, ok := strings.Cut(line, "client certificate "); ok {
+			audit = append(audit, strings.Split(line, ",")[1]+" "+what)
+		}
+	}
+	want := []string{"user:kim made,phone,of user:kim", "user:alex revoked,phone,of user:kim", "token:alex made,ci,of token:alex"}
+	if len(audit) != 16+1+16+2 || !slices.Equal(audit[:3], want) {
+		t.Errorf("the audit log has %d entries: %q", len(audit), audit)
+	}
+}
+
+// What is removed does not come back by a name.
+func TestCertificatesGoWithTheirOwner(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	token := b.token(alex)
+	kims, alexes := alex.as("kim", access.Operator).certificate("phone"), alex.certificate("laptop")
+	ci := remote.Profile{URL: b.url("127.0.0.1"), Fingerprint: b.control("GET").Fingerprint, Token: token.Secret}
+	if err := ci.Certify(t.Context(), "runner"); err != nil {
+		t.Fatal(err)
+	}
+	b.asksForCertificates()
+	alex.shows(alexes)
+	id := regexp.MustCompile(`/tokens/([0-9a-f]+)/revoke`).FindStringSubmatch(alex.get("/tokens").body)
+	if id == nil {
+		t.Fatal("the token is not listed")
+	}
+	alex.leads(alex.post("/users/kim/remove", nil), "/users?done=user")
+	alex.leads(alex.post("/tokens/"+id[1]+"/revoke", nil), "/tokens?done=token")
+
+	w := b.browser()
+	w.header.Set("Accept", "text/html")
+	w.shows(kims)
+	w.get("/login").barred(t, "the certificate of a user who is gone", "the one that was shown is that of somebody who may not come in any more")
+
+	// The next of the name is another.
+	again := alex.as("kim", access.Viewer)
+	again.header.Set("Accept", "text/html")
+	again.shows(kims)
+	again.get("/account").barred(t, "the certificate of another kim", "the one that was shown is that of somebody who may not come in any more")
+	if v := again.get("/account/certificates"); strings.Contains(v.body, "phone") {
+		t.Errorf("another kim has it:\n%s", v.body)
+	}
+	// Once that is looked at, it is forgotten.
+	if v := alex.get("/certificates"); strings.Contains(v.body, "phone") || strings.Contains(v.body, "runner") || !strings.Contains(v.body, "laptop") {
+		t.Errorf("listed are\n%s", v.body)
+	}
+	again.get("/account").barred(t, "after that", "the one that was shown is not one that this box has made")
+}
+
+func TestTokensShowTheirOwnCertificates(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	owner := b.claimedAgain()
+	if err := owner.Certify(t.Context(), "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	token := b.token(alex).Secret
+	kims := alex.as("kim", access.Viewer).certificate("phone")
+	b.asksForCertificates()
+	ask := func(p *remote.Profile) error {
+		return remote.New(p).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil)
+	}
+	if err := ask(owner); err != nil {
+		t.Error(err)
+	}
+	ci := *owner
+	ci.Token = token
+	if err := ask(&ci); err == nil || !strings.Contains(err.Error(), "the one that was shown is that of alex") {
+		t.Errorf("a token over another's certificate: %v", err)
+	}
+	// The first of a token is made over an admin's, and over nobody else's.
+	viewers := ci
+	key, err := x509.MarshalPKCS8PrivateKey(kims.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	viewers.Certificate, viewers.Key = kims.Certificate[0], key
+	if err := viewers.Certify(t.Context(), "runner"); err == nil || !strings.Contains(err.Error(), "that of kim") {
+		t.Errorf("the first certificate of a token, over a viewer's: %v", err)
+	}
+	first := ci
+	if err := first.Certify(t.Context(), "runner"); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(&first); err != nil {
+		t.Error(err)
+	}
+	if err := ci.Certify(t.Context(), "runner"); err == nil {
+		t.Error("the second one as well")
+	}
+	// And of itself, before it ends.
+	if err := first.Certify(t.Context(), "runner"); err != nil {
+		t.Error(err)
+	}
+	// A session at the API is its user's.
+	session := *owner
+	session.Token = alex.secret()
+	if err := ask(&session); err == nil {
+		t.Error("a session over a token's certificate is let in")
+	}
+}
+
+// Whoever stands at the console gets in again, whatever was lost.
+func TestClaimingBringsACertificate(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	if p := b.claimed(); p.Certificate != nil {
+		t.Error("a certificate is made that nobody asks for")
+	}
+	b.asksForCertificates()
+	p := b.claimedAgain()
+	if err := remote.New(p).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil); err != nil {
+		t.Error(err)
+	}
+	if until := time.Until(p.CertificateEnds()); until < 700*24*time.Hour {
+		t.Errorf("it is good for %v", until)
+	}
+	if err := p.Certify(t.Context(), "again"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A certificate that has ended breaks no handshake: there is a page to be read.
+func TestRefusalSaysWhatIsWrong(t *testing.T) {
+	b, _ := newTrialBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	alex.setPassword()
+	alex.tries("new\n")
+	if v := alex.get("/account"); !strings.Contains(v.body, "A change by alex is being tried") {
+		t.Fatalf("no change is being tried:\n%s", v.body)
+	}
+	kims, alexes := alex.as("kim", access.Viewer).certificate("phone"), alex.certificate("laptop")
+	if from := alexes.Leaf.NotBefore; from.Year() != 1970 {
+		t.Errorf("a client without a clock has to wait until %v", from)
+	}
+	b.asksForCertificates()
+	w := b.browser()
+	w.header.Set("Accept", "text/html")
+	w.shows()
+	v := w.get("/login")
+	v.barred(t, "none", "none was shown.")
+	if !strings.Contains(v.body, "new claim code") || strings.Contains(v.body, "undo the last change") {
+		t.Errorf("the advice is\n%s", v.body)
+	}
+	w.shows(endedCertificate(t))
+	w.get("/login").barred(t, "one that has ended", "the one that was shown ended on 2001-09-09.")
+
+	// Under somebody else's, nobody learns what the box does, and anybody goes.
+	alex.header.Set("Accept", "text/html")
+	alex.shows(kims)
+	v = alex.get("/account")
+	v.barred(t, "somebody else's", "the one that was shown is that of kim.")
+	if strings.Contains(v.body, "<nav") || strings.Contains(v.body, "being tried") || !strings.Contains(v.body, `action="/logout"`) {
+		t.Errorf("the page shows\n%s", v.body)
+	}
+	if v := alex.get("/login"); v.StatusCode != http.StatusOK || !strings.Contains(v.body, `name="password"`) {
+		t.Errorf("nobody else can log in: got %d\n%s", v.StatusCode, v.body)
+	}
+	secret := alex.secret()
+	alex.leads(alex.post("/logout", nil), "/login?done=logout")
+	if _, err := b.access.Check(t.Context(), secret, ""); err == nil {
+		t.Error("the session goes on")
+	}
+}
+
+// endedCertificate is one of some authority that nobody knows.
+func endedCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1e9, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// A connection that is there already can show no certificate: it ends with the refusal, so
+// that what comes next comes over another.
+func TestRefusalEndsTheConnection(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	cert := alex.certificate("laptop")
+	c := b.two("gw.home.arpa")
+	c.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{cert}
+	ask := func() (status int, local string) {
+		t.Helper()
+		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { local = i.Conn.LocalAddr().String() }}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", b.url("127.0.0.1")+"/account", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.AddCookie(&http.Cookie{Name: "__Host-bulkhead", Value: alex.secret()})
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ProtoMajor != 2 {
+			t.Fatalf("%s: %v", resp.Proto, err)
+		}
+		return resp.StatusCode, local
+	}
+	before, first := ask()
+	b.asksForCertificates()
+	refused, same := ask()
+	if before != http.StatusOK || refused != http.StatusForbidden || same != first {
+		t.Fatalf("got %d over %s, then %d over %s", before, first, refused, same)
+	}
+	b.eventually("the browser is let in over another connection", func() bool {
+		status, next := ask()
+		return status == http.StatusOK && next != first
+	})
 }
 
 // OpenSSL reads the file as well, and finds in it what it should hold.

@@ -175,9 +175,7 @@ func (e *endpoint) statuses() []int {
 	}
 	switch e.scope {
 	case open:
-	case anyToken:
-		list = append(list, http.StatusUnauthorized, http.StatusServiceUnavailable)
-	default:
+	default: // 403 is for want of a certificate as well
 		list = append(list, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
 	}
 	slices.Sort(list)

@@ -88,7 +88,7 @@ func (m *middleman) through(t *testing.T, code string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.Redeem(t.Context(), parsed, "alex", nil)
+	_, err = c.Redeem(t.Context(), parsed, "alex", nil)
 	return err
 }
 

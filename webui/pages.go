@@ -73,6 +73,7 @@ type visit struct {
 	secret string      // of the session; "": none
 	caller auth.Caller // zero: nobody
 	status *api.Status // nil: not known, or not theirs to know
+	barred bool        // they have shown no certificate of their own
 }
 
 // frame is what layout.html shows around a page.
@@ -148,8 +149,11 @@ func (v *visit) box() *api.Client {
 
 // auth asks authd on the visitor's behalf.
 func (v *visit) auth(method, path string, in, out any) error {
-	by := auth.Asker{Secret: v.secret, From: addrOf(v.RemoteAddr), Agent: v.UserAgent()}
-	return v.s.access.Call(v.Context(), by, method, path, in, out)
+	return v.s.access.Call(v.Context(), v.asker(), method, path, in, out)
+}
+
+func (v *visit) asker() auth.Asker {
+	return auth.Asker{Secret: v.secret, From: addrOf(v.RemoteAddr), Agent: v.UserAgent()}
 }
 
 // see sends the browser on to a page, after it has sent a form.
@@ -208,8 +212,9 @@ func (v *visit) showAs(status int, sheet string, view any) error {
 	if t, ok := view.(reloading); ok {
 		f.Reload = t.reload()
 	}
-	if v.caller.Name != "" {
-		f.User, f.Role, f.Nav = v.caller.Name, v.caller.Role, v.navigation()
+	f.User, f.Role = v.caller.Name, v.caller.Role
+	if v.caller.Name != "" && !v.barred {
+		f.Nav = v.navigation()
 		if v.URL.Path != "/pending" { // which says it itself
 			f.Pending = v.banner()
 		}
@@ -342,6 +347,12 @@ func (v *visit) refuse(err error) {
 			path += "?next=" + url.QueryEscape(v.URL.RequestURI())
 		}
 		_ = v.see(path)
+		return
+	}
+	if no, ok := errors.AsType[*barred](err); ok {
+		v.barred = true
+		v.s.noteBarred(v.w, v.Request, no)
+		_ = v.showAs(http.StatusForbidden, "uncertified", barredView{upperFirst(no.Error()) + "."})
 		return
 	}
 	status, head := statusOfPage(err)

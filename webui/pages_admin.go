@@ -26,6 +26,8 @@ var adminPages = []page{
 	{"GET /tokens", access.Admin, "Tokens", true, (*visit).tokensPage},
 	{"POST /tokens", access.Admin, "A new token", false, (*visit).addToken},
 	{"POST /tokens/{id}/revoke", access.Admin, "", false, (*visit).revokeToken},
+	{"GET /certificates", access.Admin, "Client certificates", true, (*visit).allClientsPage},
+	{"POST /certificates/{id}/revoke", access.Admin, "", false, (*visit).revokeAnyClient},
 	{"GET /audit", access.Admin, "Audit log", true, (*visit).auditPage},
 	{"GET /audit.csv", access.Admin, "", false, (*visit).auditCSV},
 	{"GET /audit.json", access.Admin, "", false, (*visit).auditJSON},

@@ -3,12 +3,15 @@
 package webui
 
 import (
+	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,64 +21,12 @@ import (
 	auth "bulkhead/services/auth/api"
 )
 
-// clientPages are about the certificates that browsers show. They are open to who has come
-// in by a code and has none yet.
+// clientPages are about the certificates that browsers show. Those of one's own are open to
+// who has come in by a code and has none yet.
 var clientPages = []page{
-	{"GET /account/certificates", member, "Client certificates", false, (*visit).clientsPage},
+	{"GET /account/certificates", member, "Your client certificates", false, (*visit).clientsPage},
 	{"POST /account/certificates", member, "", false, (*visit).makeClient},
 	{"POST /account/certificates/{id}/revoke", member, "", false, (*visit).revokeClient},
-}
-
-// doors are the paths on the way to a certificate: those that take a code of the console or
-// an invitation, of which each is good once, and what their pages are made of. The address
-// of whether the box is there tells nothing else.
-var doors = []string{"/claim", "/invitation", "/account/certificates", "/certificate", "/ca.crt", "/api/v1/claim", "/api/v1/health"}
-
-// uncertified reports whether a request lacks the certificate that is asked for.
-func (s *server) uncertified(r *http.Request) bool {
-	if !s.conf.Load().ClientCertificates || strings.HasPrefix(r.URL.Path, "/static/") || slices.Contains(doors, r.URL.Path) {
-		return false
-	}
-	_, ok := s.clients.holder(r.TLS)
-	return !ok
-}
-
-const noCertificate = "this box asks for a client certificate, and none that is good was shown"
-
-// askForCertificate says what is missing, to people and to programs.
-func (s *server) askForCertificate(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/api/") || !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		fail(w, http.StatusForbidden, noCertificate)
-		return
-	}
-	v := &visit{Request: r, w: w, s: s, page: &page{title: "A certificate is needed"}}
-	_ = v.showAs(http.StatusForbidden, "uncertified", nil)
-}
-
-// certified checks, where certificates are asked for, that the visitor has shown one of
-// their own: somebody else's browser is somebody else's.
-func (v *visit) certified() error {
-	if !v.s.conf.Load().ClientCertificates {
-		return nil
-	}
-	cert, ok := v.s.clients.holder(v.TLS)
-	if ok && cert.User != v.caller.Name {
-		return &auth.Refusal{Status: http.StatusForbidden, Why: "The certificate of this browser is that of " + cert.User + "."}
-	}
-	if ok || v.page.need != member {
-		return nil
-	}
-	// Who came in by a password could have it from anybody.
-	var sessions []access.Session
-	if err := v.auth("GET", "/v1/me/sessions", nil, &sessions); err != nil {
-		return err
-	}
-	for _, s := range sessions {
-		if s.ID == v.caller.Session && (s.How == "claim" || s.How == "invitation") {
-			return nil
-		}
-	}
-	return &auth.Refusal{Status: http.StatusForbidden, Why: "Who has no certificate yet makes one after coming in by a code from the console, or by an invitation."}
 }
 
 // clientsView is a user's certificates, and the form for another.
@@ -88,20 +39,25 @@ type clientsView struct {
 
 type clientRow struct {
 	ID, Label     string
+	Name, Kind    string // of who has it
 	Made, Expires when
 	This          bool // the browser has shown it
+}
+
+func (v *visit) clientRows(list []clientCert) (rows []clientRow) {
+	here, _ := v.s.clients.shown(v.TLS)
+	for _, c := range list {
+		rows = append(rows, clientRow{c.ID, c.Label, c.Holder.Name, string(c.Holder.Kind), v.when(c.Made), v.when(c.Expires), c.ID == here.ID})
+	}
+	return rows
 }
 
 func (v *visit) clientsPage() error { return v.showClients(http.StatusOK, "", nil) }
 
 func (v *visit) showClients(status int, label string, problem error) error {
-	view := clientsView{Required: v.s.conf.Load().ClientCertificates, Label: label}
+	view := clientsView{Required: v.s.conf.Load().ClientCertificates, Label: label, Clients: v.clientRows(v.s.clients.of(v.caller.Holder()))}
 	if problem != nil {
 		view.Error = problem.Error()
-	}
-	here, _ := v.s.clients.holder(v.TLS)
-	for _, c := range v.s.clients.of(v.caller.Name) {
-		view.Clients = append(view.Clients, clientRow{c.ID, c.Label, v.when(c.Made), v.when(c.Expires), c.ID == here.ID})
 	}
 	return v.showAs(status, "clients", view)
 }
@@ -123,15 +79,16 @@ func (v *visit) makeClient() error {
 	if err != nil {
 		return err
 	}
-	cert, err := v.s.clients.issue(v.caller.Name, label, key.Public())
-	if err != nil {
+	cert, err := v.s.makeCertificate(v.Context(), v.asker(), v.caller.Holder(), label, key.Public())
+	if errors.Is(err, auth.ErrAway) {
+		return err
+	} else if err != nil {
 		return v.showClients(http.StatusUnprocessableEntity, label, err)
 	}
 	data, err := pkcs12.Modern.Encode(key, cert, []*x509.Certificate{v.s.clients.authority()}, password)
 	if err != nil {
 		return err
 	}
-	v.s.log.Info("client certificate made", "user", v.caller.Name, "label", label, "from", v.RemoteAddr)
 	v.w.Header().Set("Content-Type", "application/x-pkcs12")
 	v.w.Header().Set("Content-Disposition", `attachment; filename="bulkhead.p12"`)
 	_, _ = v.w.Write(data) // a browser that left makes another
@@ -139,15 +96,67 @@ func (v *visit) makeClient() error {
 }
 
 func (v *visit) revokeClient() error {
-	ok, err := v.s.clients.revoke(v.caller.Name, v.PathValue("id"))
+	ok, err := v.revoke(func(c clientCert) bool { return c.Holder == v.caller.Holder() })
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return &auth.Refusal{Status: http.StatusNotFound, Why: "You have no such certificate."}
 	}
-	v.s.log.Info("client certificate revoked", "user", v.caller.Name, "id", v.PathValue("id"), "from", v.RemoteAddr)
 	return v.seeDone("/account/certificates", "client")
+}
+
+// allClientsView is everybody's certificates.
+type allClientsView struct {
+	Required bool
+	Clients  []clientRow
+}
+
+func (v *visit) allClientsPage() error {
+	if err := v.s.sweep(v.Context()); err != nil {
+		return err
+	}
+	return v.show("allclients", allClientsView{v.s.conf.Load().ClientCertificates, v.clientRows(v.s.clients.all())})
+}
+
+func (v *visit) revokeAnyClient() error {
+	ok, err := v.revoke(func(clientCert) bool { return true })
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &auth.Refusal{Status: http.StatusNotFound, Why: "There is no such certificate."}
+	}
+	return v.seeDone("/certificates", "client")
+}
+
+// revoke makes the certificate that the address names worth nothing.
+func (v *visit) revoke(may func(clientCert) bool) (ok bool, err error) {
+	cert, ok, err := v.s.clients.revoke(v.PathValue("id"), may)
+	if ok && err == nil {
+		v.s.noteCertificate(v.Context(), v.asker(), auth.CertificateNote{Revoked: true, Label: cert.Label, Of: cert.Holder.Identity()})
+	}
+	return ok, err
+}
+
+// makeCertificate makes a certificate for a key on somebody's behalf.
+func (s *server) makeCertificate(ctx context.Context, by auth.Asker, h auth.Holder, label string, key crypto.PublicKey) (*x509.Certificate, error) {
+	if err := s.sweep(ctx); err != nil {
+		return nil, err
+	}
+	cert, err := s.clients.issue(h, label, key)
+	if err == nil {
+		s.noteCertificate(ctx, by, auth.CertificateNote{Label: label, Of: h.Identity()})
+	}
+	return cert, err
+}
+
+// noteCertificate has authd write down what was done. That it could not be written undoes
+// nothing.
+func (s *server) noteCertificate(ctx context.Context, by auth.Asker, note auth.CertificateNote) {
+	if err := s.access.Call(context.WithoutCancel(ctx), by, "POST", "/v1/audit/certificate", note, nil); err != nil {
+		s.log.Error("the audit log lacks a client certificate", "label", note.Label, "of", note.Of, "revoked", note.Revoked, "err", err)
+	}
 }
 
 // certify makes a certificate for a program, for a key that it has made itself.
@@ -161,19 +170,29 @@ func (s *server) certify(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, err.Error())
 		return
 	}
+	cert, err := s.certificateFor(r.Context(), s.asker(r), caller.Holder(), in)
+	switch {
+	case errors.Is(err, auth.ErrAway):
+		fail(w, http.StatusServiceUnavailable, noAuthd)
+	case err != nil:
+		fail(w, http.StatusUnprocessableEntity, err.Error())
+	default:
+		answer(w, access.CertificateAnswer{Certificate: cert})
+	}
+}
+
+// certificateFor makes what a program has asked for.
+func (s *server) certificateFor(ctx context.Context, by auth.Asker, h auth.Holder, in access.CertificateRequest) ([]byte, error) {
 	req, err := x509.ParseCertificateRequest(in.Request)
 	if err == nil {
 		err = req.CheckSignature()
 	}
 	if err != nil {
-		fail(w, http.StatusUnprocessableEntity, "the request: "+err.Error())
-		return
+		return nil, fmt.Errorf("the request: %w", err)
 	}
-	cert, err := s.clients.issue(caller.Name, in.Label, req.PublicKey)
+	cert, err := s.makeCertificate(ctx, by, h, in.Label, req.PublicKey)
 	if err != nil {
-		fail(w, http.StatusUnprocessableEntity, err.Error())
-		return
+		return nil, err
 	}
-	s.log.Info("client certificate made", "token", caller.Name, "label", in.Label, "from", r.RemoteAddr)
-	answer(w, access.CertificateAnswer{Certificate: cert.Raw})
+	return cert.Raw, nil
 }

@@ -106,9 +106,8 @@ func (s *server) protect(h http.Handler) http.Handler {
 			fail(w, http.StatusMisdirectedRequest, "this box does not go by that name: use one of its addresses in an admin zone")
 			return
 		}
-		if s.uncertified(r) {
-			s.refused.warn("no certificate", "from", r.RemoteAddr, "path", r.URL.Path)
-			s.askForCertificate(w, r)
+		if err := s.admitted(r); err != nil {
+			s.stop(w, r, err)
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -46,8 +46,14 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 		ask = ""
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
+		caller, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
+		if err == nil {
+			err = s.admitsProgram(r, caller)
+		}
+		_, noCert := errors.AsType[*barred](err)
 		switch {
+		case noCert:
+			s.stopProgram(w, r, err)
 		case errors.Is(err, auth.ErrUnknown):
 			s.count.unknown.Add(1)
 			s.refused.warn("not let in", "from", r.RemoteAddr, "err", err)

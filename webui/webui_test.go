@@ -282,13 +282,26 @@ func (b *box) claim(code string) (*remote.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := c.Redeem(b.t.Context(), parsed, "alex", nil)
-	return p, err
+	p, err := c.Redeem(b.t.Context(), parsed, "alex", nil)
+	if err != nil {
+		return nil, err
+	}
+	return p.Profile, nil
 }
 
 func (b *box) claimed() *remote.Profile {
 	b.t.Helper()
 	p, err := b.claim(b.control("GET").Code)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// claimedAgain is claimed, of a box that has an owner.
+func (b *box) claimedAgain() *remote.Profile {
+	b.t.Helper()
+	p, err := b.claim(b.control("POST").Code)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -805,8 +818,11 @@ func TestSigningKeyComesWithTheClaim(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, keyError, err := c.Redeem(t.Context(), code, "alex", key)
-		return keyError, err
+		p, err := c.Redeem(t.Context(), code, "alex", key)
+		if err != nil {
+			return "", err
+		}
+		return p.KeyError, nil
 	}
 	keyError, err := claim()
 	if err != nil || keyError == "" {

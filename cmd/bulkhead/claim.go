@@ -39,7 +39,8 @@ a token that lets this workstation in from now on. Both sides prove that they kn
 the code, so nobody in between can take part. A new box is at 192.168.77.1.
 
 The box's key is remembered with the token: bulkhead talks to nothing else that
-claims to be the box. The key that signs images is made on first use, and the box is
+claims to be the box. A box that asks for client certificates gives this workstation
+one as well, so that who has lost theirs, or let it end, claims the box again. The key that signs images is made on first use, and the box is
 told to trust it.
 
 With FILE, the plan is shown, and FILE is tried once you agree. The box usually moves
@@ -114,15 +115,16 @@ func (a *app) claim(ctx context.Context, c claim, address string, files []string
 	if err != nil {
 		return err
 	}
-	p, keyError, err := box.Redeem(ctx, code, tokenName(), key)
+	claimed, err := box.Redeem(ctx, code, tokenName(), key)
 	if err != nil {
 		return err
 	}
+	p := claimed.Profile
 	p.Name = profileName(all, p.Fingerprint, c.name, later, p.Name)
 	if err := all.Save(p); err != nil {
 		return fmt.Errorf("the box is claimed, but its token cannot be kept, so set a new code at its console: %w", err)
 	}
-	a.printClaimed(p, keyError)
+	a.printClaimed(claimed)
 	if len(files) == 0 {
 		return a.done(p)
 	}
@@ -214,9 +216,12 @@ func profileName(all remote.Profiles, box access.Fingerprint, names ...string) s
 	return all.Free("bulkhead", box)
 }
 
-func (a *app) printClaimed(p *remote.Profile, keyError string) {
-	if keyError != "" {
-		fmt.Fprintf(a.err, "warning: the box does not trust your signing key yet: %s\n\thint: add it later with: bulkhead --box %s keys add\n", keyError, p.Name)
+func (a *app) printClaimed(p *remote.Claimed) {
+	if p.KeyError != "" {
+		fmt.Fprintf(a.err, "warning: the box does not trust your signing key yet: %s\n\thint: add it later with: bulkhead --box %s keys add\n", p.KeyError, p.Name)
+	}
+	if p.CertificateError != "" {
+		fmt.Fprintf(a.err, "warning: the box asks for a client certificate, and has made none: %s\n\thint: set a new code at its console, and claim it again\n", p.CertificateError)
 	}
 	if !a.json {
 		fmt.Fprintf(a.out, "%s: from now on it is known here as %s\n", a.paint(green, "The box is yours"), p.Name)

@@ -75,41 +75,60 @@ func dial(ctx context.Context, base string) (*tls.Conn, error) {
 	return conn.(*tls.Conn), nil
 }
 
-// Redeem exchanges the code for a token. name is what the token is called; key, if it
-// is not nil, may sign images from then on. keyError says why it may not, if so; the
-// box is claimed all the same.
+// Claimed is a box that was claimed. Its profile is without a name if the box has none.
+type Claimed struct {
+	*Profile
+	KeyError         string // why the box does not trust the key, if so
+	CertificateError string // why it has made no certificate, which it asks for
+}
+
+// Redeem exchanges the code for a token, and for a client certificate where the box asks for
+// one. name is what both are called; key, if it is not nil, may sign images from then on.
 //
-// The profile is without a name if the box has none. The code is used up then, so
-// the caller saves the profile before anything else can go wrong.
-func (c *Claim) Redeem(ctx context.Context, code access.Code, name string, key []byte) (p *Profile, keyError string, err error) {
+// The code is used up then, so the caller saves the profile before anything else can go
+// wrong.
+func (c *Claim) Redeem(ctx context.Context, code access.Code, name string, key []byte) (*Claimed, error) {
+	own, request, err := newRequest()
+	if err != nil {
+		return nil, err
+	}
 	conn, err := dial(ctx, c.URL)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer conn.Close()
 	state := conn.ConnectionState()
 	if access.FingerprintOf(state.PeerCertificates[0]) != c.Fingerprint {
-		return nil, "", &Error{
+		return nil, &Error{
 			Msg:  fmt.Sprintf("%s answers with another key than a moment ago", c.URL),
 			Hint: "two boxes share the address, or somebody sits between you and the box",
 		}
 	}
 	exporter, err := state.ExportKeyingMaterial(access.ExporterLabel, nil, access.ExporterSize)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	in := access.ClaimRequest{Proof: code.Proof(access.Client, exporter), Name: name, Key: key}
+	in := access.ClaimRequest{
+		Proof: code.Proof(access.Client, exporter), Name: name, Key: key,
+		Certificate: &access.CertificateRequest{Label: name, Request: request},
+	}
 	out, err := c.ask(ctx, conn, in)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !code.Verify(access.Server, exporter, out.Proof) {
-		return nil, "", &Error{
+		return nil, &Error{
 			Msg:  fmt.Sprintf("somebody sits between you and the box: what answers at %s does not know its claim code", c.URL),
 			Hint: "do not use this network for it; connect a cable to the box itself, set a new code at its console and try again",
 		}
 	}
-	return &Profile{Name: out.Box, URL: c.URL, Fingerprint: c.Fingerprint, Token: out.Token}, out.KeyError, nil
+	p := &Claimed{&Profile{Name: out.Box, URL: c.URL, Fingerprint: c.Fingerprint, Token: out.Token}, out.KeyError, out.CertificateError}
+	if len(out.Certificate) > 0 {
+		if err := p.show(out.Certificate, own); err != nil {
+			p.CertificateError = err.Error()
+		}
+	}
+	return p, nil
 }
 
 // ask sends the request over the very connection that it proves things about.

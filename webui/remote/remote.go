@@ -61,7 +61,7 @@ func New(p *Profile) *Client { return NewVia(p, (&net.Dialer{Timeout: dialTime})
 func NewVia(p *Profile, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Client {
 	t := transport(p.Fingerprint)
 	t.DialContext = dial
-	t.TLSClientConfig.Certificates = p.shown()
+	t.TLSClientConfig.Certificates = p.shown(time.Now())
 	h := &http.Client{Transport: &door{box: p.URL, token: p.Token, lent: p.Lent, next: t}}
 	return &Client{api.NewClientOver(h, p.URL+"/api"), p.URL + "/api", h}
 }

@@ -300,11 +300,11 @@ func (b *box) claim() {
 	}
 	var c *remote.Claim
 	b.until(ctx, "the box answers", func() error { c, err = remote.Look(ctx, "https://"+address); return err })
-	p, keyError, err := c.Redeem(ctx, code, "test", b.key.Public())
-	if err != nil || keyError != "" {
-		t.Fatalf("claim: %v, %s", err, keyError)
+	p, err := c.Redeem(ctx, code, "test", b.key.Public())
+	if err != nil || p.KeyError != "" {
+		t.Fatalf("claim: %+v, %v", p, err)
 	}
-	b.client = remote.New(p)
+	b.client = remote.New(p.Profile)
 	b.updated = &updates.Client{Caller: b.client}
 	change := api.Change{File: api.File{Name: "home.yaml", Data: []byte(config)}, Why: "test"}
 	if _, err := api.Keep(ctx, b.client, change); err != nil {

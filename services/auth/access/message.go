@@ -10,6 +10,10 @@ type ClaimRequest struct {
 	Proof []byte `json:"proof"`         // the client's
 	Name  string `json:"name"`          // of the token: who claims
 	Key   []byte `json:"key,omitempty"` // ed25519 public key that may sign images from then on
+
+	// Certificate is a request for the token's first, which is made where the box asks for
+	// one: who has lost theirs could not ask for it in any other way.
+	Certificate *CertificateRequest `json:"certificate,omitempty"`
 }
 
 // ClaimAnswer is what a right proof brings.
@@ -18,6 +22,9 @@ type ClaimAnswer struct {
 	Proof    []byte `json:"proof"`              // the server's
 	Box      string `json:"box,omitempty"`      // the box's name
 	KeyError string `json:"keyError,omitempty"` // why the key is not trusted; the claim holds
+
+	Certificate      []byte `json:"certificate,omitempty"`      // X.509, DER
+	CertificateError string `json:"certificateError,omitempty"` // why there is none; the claim holds
 }
 
 // CertificateRequest asks for a client certificate for a key: POST /api/v1/certificates.
