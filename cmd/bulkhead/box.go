@@ -56,8 +56,12 @@ func (a *app) profile(ctx context.Context) (*remote.Profile, error) {
 		return nil, fmt.Errorf("%w: name the box with --box", errUsage)
 	}
 	p, err := all.Find(box)
-	if err != nil || len(p.Also) == 0 {
-		return p, err
+	if err != nil {
+		return nil, err
+	}
+	a.warnCertificate(p)
+	if len(p.Also) == 0 {
+		return p, nil
 	}
 	if err := p.Locate(ctx); err != nil {
 		return nil, err
