@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -372,6 +373,19 @@ func TestClaimingBringsACertificate(t *testing.T) {
 	}
 	if err := p.Certify(t.Context(), "again"); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a box makes before it knows the time must be good when it does.
+func TestCertificateOfABoxWithoutAClockIsGoodLater(t *testing.T) {
+	b := newBox(t)
+	built := time.Now().AddDate(20, 0, 0)
+	if err := os.WriteFile(b.o.Image, fmt.Appendf(nil, `{"built": %q}`, built.Format(time.RFC3339)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start(conf1)
+	if ends := b.owner().certificate("laptop").Leaf.NotAfter; ends.Before(built.AddDate(1, 11, 0)) {
+		t.Errorf("it ends on %v, while the image is of %v", ends, built)
 	}
 }
 

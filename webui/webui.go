@@ -96,9 +96,10 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 	if err != nil {
 		return err
 	}
+	image := imageIn(o.Image)
 	s := &server{
 		o: o, log: log, identity: id,
-		clients:  openClients(o.State, log, time.Now),
+		clients:  openClients(o.State, log, func() time.Time { return latest(time.Now(), image.Built) }),
 		access:   auth.NewClient(o.Authd),
 		box:      api.NewClient(o.Netcfgd),
 		netcfgd:  passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true}, log),
@@ -110,7 +111,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		returned: quota[netip.Addr]{all: maxReturned, each: 1},
 		refused:  &seldom{log: log, every: 10 * time.Second},
 		pages:    collector{run: o.Base},
-		image:    imageIn(o.Image),
+		image:    image,
 		nav:      slices.DeleteFunc(allPages(), func(p page) bool { return !p.nav }),
 	}
 	s.conf.Store(new(svcconf.Web))
@@ -140,6 +141,14 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		return errors.Join(end(secure), end(plain))
 	})
 	return group.Wait()
+}
+
+// latest is how late it is at least: a box that has no clock yet is not older than its image.
+func latest(now, built time.Time) time.Time {
+	if built.After(now) {
+		return built
+	}
+	return now
 }
 
 // admits reports whether an address is in an admin zone.
