@@ -48,6 +48,7 @@ var (
 	netcfgd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.netcfgd) }, []int{500, 503}, []int{400, 413}}
 	authd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.authd) }, nil, []int{400, 413}}
 	flowd   = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.flowd) }, []int{400, 503}, nil}
+	live    = answerer{func(s *server) http.Handler { return s.following(http.StripPrefix("/api", s.flowd)) }, []int{400, 503}, nil}
 	exportd = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.exportd) }, []int{503}, nil}
 	updated = answerer{func(s *server) http.Handler { return http.StripPrefix("/api", s.updated) }, []int{500, 503}, []int{400}}
 )
@@ -92,7 +93,7 @@ var endpoints = []endpoint{
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
 	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},
 	{"GET flows?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Records of flows, the one that ended last first", nil, []record.Record{}, nil},
-	{"GET flows/live?device&from&to&zone&rule&reason&verdict&proto&port&name", access.Read, flowd, "Records of flows as they are made, for as long as the client stays: a line of JSON each, empty lines while nothing happens, and {\"skipped\": n} where the client was too slow for n", nil, lines{record.Record{}}, []int{429}},
+	{"GET flows/live?device&from&to&zone&rule&reason&verdict&proto&port&name", access.Read, live, "Records of flows as they are made, for as long as the client stays: a line of JSON each, empty lines while nothing happens, and {\"skipped\": n} where the client was too slow for n", nil, lines{record.Record{}}, []int{429}},
 	{"GET flows/top?by&per&since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Who or what had most, in bytes, connections or refused packets", nil, []record.Sum{}, nil},
 	{"GET flows/talks?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Who talks to whom about what", nil, flows.Talks{}, nil},
 	{"GET flows/needs?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "What rules could be proposed for, and which rules were of use", nil, flows.Needs{}, nil},

@@ -25,10 +25,25 @@ var livePages = []page{
 // the next one, and whether it may is looked at again.
 const (
 	maxFollowers   = 8
-	maxOwnFollowed = 3                // of one session
+	maxOwnFollowed = 3                // of a user, in whatever sessions, or of a token
 	eventTime      = 10 * time.Second // that a browser may take for one event
 	liveRows       = 20               // that are there already
 )
+
+const tooManyFollow = "too many pages and programs follow already: close one"
+
+// following lets programs follow flows within the bounds of pages.
+func (s *server) following(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who := callerOf(r).Holder()
+		if !s.watchers.enter(who) {
+			fail(w, http.StatusTooManyRequests, tooManyFollow)
+			return
+		}
+		defer s.watchers.leave(who)
+		h.ServeHTTP(w, r)
+	})
+}
 
 // liveView is the flows that there are, and where more come from.
 type liveView struct {
@@ -75,11 +90,12 @@ func (v *visit) liveEvents() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errForm, err)
 	}
-	if !v.s.watchers.enter(v.secret) {
-		fail(v.w, http.StatusTooManyRequests, "too many pages follow already: close one")
+	who := v.caller.Holder()
+	if !v.s.watchers.enter(who) {
+		fail(v.w, http.StatusTooManyRequests, tooManyFollow)
 		return nil
 	}
-	defer v.s.watchers.leave(v.secret)
+	defer v.s.watchers.leave(who)
 	resp, err := v.openFlowd("/v1/flows/live", ask)
 	if err != nil {
 		return err

@@ -4,10 +4,14 @@ package webui_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"bulkhead/services/auth/access"
+	"bulkhead/webui/remote"
 )
 
 func TestLiveFlowsComeAsRows(t *testing.T) {
@@ -28,12 +32,13 @@ func TestLiveFlowsComeAsRows(t *testing.T) {
 	}
 }
 
-// TestLiveStreamsAreFew has a session follow more often than it may, until one of its
-// streams ends.
+// TestLiveStreamsAreFew has a user follow more often than they may, in several sessions,
+// until one of the streams ends.
 func TestLiveStreamsAreFew(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
 	w := b.owner()
+	other, kim, p := b.owner(), w.as("kim", access.Viewer), b.claimedAgain()
 	over, begun := make(chan struct{}), make(chan struct{})
 	b.answerAt(b.o.Flowd, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w)
@@ -49,11 +54,34 @@ func TestLiveStreamsAreFew(t *testing.T) {
 		go func() { done <- w.get("/flows/live/events") }()
 		<-begun
 	}
-	if v := w.get("/flows/live/events"); v.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("a fourth: got %d", v.StatusCode)
+	for _, session := range []*browser{w, other} {
+		if v := session.get("/flows/live/events"); v.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("a fourth: got %d", v.StatusCode)
+		}
+	}
+	// There is room for others, a token of the same name among them, and it has no more.
+	go func() { done <- kim.get("/flows/live/events") }()
+	<-begun
+	follow := func() (io.ReadCloser, error) { return remote.New(p).Stream(t.Context(), "/v1/flows/live") }
+	for range 3 {
+		go func() {
+			body, err := follow()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { body.Close() })
+		}()
+		<-begun
+	}
+	if body, err := follow(); err == nil || !strings.Contains(err.Error(), "too many pages and programs follow already") {
+		if err == nil {
+			body.Close()
+		}
+		t.Errorf("a fourth of a token: %v", err)
 	}
 	close(over)
-	for range 3 {
+	for range 4 {
 		if v := <-done; v.StatusCode != http.StatusOK {
 			t.Errorf("got %d", v.StatusCode)
 		}

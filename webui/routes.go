@@ -3,6 +3,7 @@
 package webui
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,9 +70,17 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 			fail(w, http.StatusServiceUnavailable, noAuthd)
 		default:
 			s.count.letIn.Add(1)
-			h.ServeHTTP(w, r)
+			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 		}
 	})
+}
+
+type callerKey struct{}
+
+// callerOf returns who has been let in by need; nobody: the endpoint is open.
+func callerOf(r *http.Request) auth.Caller {
+	caller, _ := r.Context().Value(callerKey{}).(auth.Caller)
+	return caller
 }
 
 // maxBody bounds the requests that are read here, in bytes.

@@ -80,8 +80,8 @@ type server struct {
 	pages    collector
 	nav      []page // that stand in the navigation
 	count    counters
-	watchers quota[string]     // sessions that follow flows
-	returned quota[netip.Addr] // where texts are given back to that nobody knows
+	watchers quota[auth.Holder] // who follows flows
+	returned quota[netip.Addr]  // where texts are given back to that nobody knows
 	upload   upload
 	image    manifest.Info
 
@@ -107,7 +107,7 @@ func Serve(ctx context.Context, log *slog.Logger, o Options) error {
 		authd:    passOn(daemon{"authd", unixTransport(o.Authd), noAuthd, maxBody, true}, log),
 		flowd:    passOn(daemon{"flowd", ownTransport(o.Flowd), noFlowd, maxBody, false}, log),
 		exportd:  passOn(daemon{"exportd", ownTransport(o.Exportd), noExportd, maxBody, false}, log),
-		watchers: quota[string]{all: maxFollowers, each: maxOwnFollowed},
+		watchers: quota[auth.Holder]{all: maxFollowers, each: maxOwnFollowed},
 		returned: quota[netip.Addr]{all: maxReturned, each: 1},
 		refused:  &seldom{log: log, every: 10 * time.Second},
 		pages:    collector{run: o.Base},
