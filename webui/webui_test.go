@@ -27,6 +27,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/impact"
@@ -174,15 +175,25 @@ func serve(t testing.TB, l net.Listener, srv *http.Server) {
 	t.Cleanup(func() { srv.Close(); <-done })
 }
 
-// freePort returns a port that nothing listens on.
+// freePort returns a port of the loopback network on which nothing listens, and keeps it for
+// the test: a socket that is bound, and does not listen, is in the way of nobody who asks for
+// this very port, while the kernel gives the port to nobody who asks for any.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Cleanup(func() { unix.Close(fd) })
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, new(unix.SockaddrInet4)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(at.(*unix.SockaddrInet4).Port)
 }
 
 // start starts the service and configures it.
