@@ -119,7 +119,7 @@ func TestPagesOfAChangeAreUsable(t *testing.T) {
 	source := axe(t)
 	c := b.chrome()
 	c.keep(admin)
-	look := func(name string) { t.Helper(); c.usable(name, source) }
+	look := func(name string) { t.Helper(); c.pictures(name); c.usable(name, source) }
 	plan := func(file string) {
 		t.Helper()
 		c.open("/history")

@@ -19,7 +19,7 @@ func TestPagesOfEditsAreUsable(t *testing.T) {
 	source := axe(t)
 	c := b.chrome()
 	c.keep(b.owner())
-	look := func(name string) { t.Helper(); c.usable(name, source) }
+	look := func(name string) { t.Helper(); c.pictures(name); c.usable(name, source) }
 	c.open("/new/rule?name=door&from=iots&to=nas&protocols=smb&why=recordings%20of%20the%20door&expires=2027-05-01")
 	c.do(chromedp.Click("form.stack button.main"))
 	b.eventually("the form says what is wrong", func() bool { return strings.Contains(c.main(), `Did you mean "iot"?`) })
