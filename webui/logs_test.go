@@ -14,7 +14,7 @@ func TestLogsAreShown(t *testing.T) {
 	op.reads(op.get("/system"), 200, []string{`href="/system/logs"`}, `href="/system/update"`)
 	op.reads(op.get("/system/logs/dnsd"), 200, []string{
 		"Log of dnsd", "2026-11-27 17:00:02 UTC", "msg=started", `<span class="mark bad">error`, `<span class="mark warn">warning`, "&lt;script&gt;alert(1)", "goroutine 1 [running]:",
-		`<meta http-equiv="refresh" content="5">`, `href="/system/logs/dnsd?pause=1">Pause`,
+		`<meta http-equiv="refresh" content="5; url=/system/logs/dnsd?itself=1">`, `href="/system/logs/dnsd?pause=1">Pause`,
 	}, "<script>alert")
 	op.reads(op.get("/system/logs"), 200, []string{"Log of netcfgd"})
 	op.reads(op.get("/system/logs/dnsd?q=RESOLVER&pause=1"), 200, []string{"9.9.9.9:853", `value="RESOLVER"`, `href="/system/logs/dnsd?q=RESOLVER">Go on`, `href="/system/logs/wand?q=RESOLVER"`}, "msg=started", "http-equiv")

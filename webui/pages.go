@@ -89,9 +89,10 @@ type frame struct {
 	Style   string // address of the style sheet
 	Script  string
 	Icon    string
-	Reload  bool // scripts do so as well
-	Refresh int  // seconds after which a browser without scripts asks again; 0: never
-	View    any  // of the page
+	Reload  bool   // scripts do so as well
+	Refresh int    // seconds after which a browser without scripts asks again; 0: never
+	Again   string // address that it asks for then
+	View    any    // of the page
 }
 
 type navItem struct {
@@ -124,7 +125,11 @@ func (v *visit) enter() error {
 	if need == member {
 		need = ""
 	}
-	caller, err := v.s.access.Check(v.Context(), v.secret, need)
+	look := v.s.access.Use
+	if byItself(v.Request) {
+		look = v.s.access.Check
+	}
+	caller, err := look(v.Context(), v.secret, need)
 	if err != nil {
 		if v.page.need == everybody {
 			v.secret = "" // somebody whose session is over is nobody
@@ -207,7 +212,7 @@ func (v *visit) showAs(status int, sheet string, view any) error {
 		f.Title = t.title()
 	}
 	if t, ok := view.(refreshing); ok {
-		f.Refresh = t.refresh()
+		f.Refresh, f.Again = t.refresh(), asksItself(v.URL)
 	}
 	if t, ok := view.(reloading); ok {
 		f.Reload = t.reload()

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -62,7 +63,7 @@ func (v *visit) liveFilters() flowFilters {
 
 func (v *visit) livePage() error {
 	f := v.liveFilters()
-	view := liveView{flowsView: flowsView{flowFilters: f, Filtered: len(f.Values()) > 0, Views: f.tabs("live", "")}, Stream: "/flows/live/events?" + f.Values().Encode()}
+	view := liveView{flowsView: flowsView{flowFilters: f, Filtered: len(f.Values()) > 0, Views: f.tabs("live", "")}, Stream: asksItself(&url.URL{Path: "/flows/live/events", RawQuery: f.Values().Encode()})}
 	var err error
 	if view.Zones, err = v.parties(); err != nil {
 		return err

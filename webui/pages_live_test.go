@@ -18,7 +18,7 @@ func TestLiveFlowsComeAsRows(t *testing.T) {
 	b := newSampleBox(t)
 	b.start(conf1)
 	w := b.owner()
-	w.get("/flows/live?zone=iot").shows(t, `data-live="/flows/live/events?zone=iot"`, `<noscript><meta http-equiv="refresh" content="10">`, "tv-stays-home", "!docs.example.org", "!aria-live")
+	w.get("/flows/live?zone=iot").shows(t, `data-live="/flows/live/events?itself=1&amp;zone=iot"`, `<noscript><meta http-equiv="refresh" content="10; url=/flows/live?itself=1&amp;zone=iot"></noscript>`, "tv-stays-home", "!docs.example.org", "!aria-live")
 	v := w.get("/flows/live/events?zone=iot")
 	if got := v.Header.Get("Content-Type"); v.StatusCode != http.StatusOK || got != "text/event-stream" {
 		t.Fatalf("got %d, %s\n%s", v.StatusCode, got, v.body)

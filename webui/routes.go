@@ -47,7 +47,7 @@ func (s *server) need(scope access.Scope, h http.Handler) http.Handler {
 		ask = ""
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := s.access.Check(r.Context(), auth.Bearer(r), ask)
+		caller, err := s.access.Use(r.Context(), auth.Bearer(r), ask)
 		if err == nil {
 			err = s.admitsProgram(r, caller)
 		}

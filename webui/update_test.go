@@ -203,7 +203,7 @@ func TestTrialIsShown(t *testing.T) {
 	m.mu.Lock()
 	m.status.Trial, m.status.Waiting = true, []string{"DNS in zone <iot>"}
 	m.mu.Unlock()
-	w.reads(w.get("/system/update"), 200, []string{"is on trial", "DNS in zone &lt;iot&gt;", `<meta http-equiv="refresh" content="3">`, `data-reload="3"`}, "multipart")
+	w.reads(w.get("/system/update"), 200, []string{"is on trial", "DNS in zone &lt;iot&gt;", `<meta http-equiv="refresh" content="3; url=/system/update?itself=1">`, `data-reload="3" data-again="/system/update?itself=1"`}, "multipart")
 	w.reads(w.post("/system/restart", nil), 409, []string{"on trial here"})
 }
 

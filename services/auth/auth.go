@@ -81,10 +81,14 @@ func Serve(ctx context.Context, log *slog.Logger, d run.Dirs) error {
 // owned reports whether somebody may do everything.
 func (s *server) owned() bool { return s.tokens.Claimed() || s.users.Owned() }
 
-// who returns who holds a secret.
-func (s *server) who(secret string) (api.Caller, error) {
+// who returns who holds a secret. used says that a session is used by it.
+func (s *server) who(secret string, used bool) (api.Caller, error) {
 	if account.IsSession(secret) {
-		session, user, err := s.users.Check(secret)
+		look := s.users.Check
+		if used {
+			look = s.users.Use
+		}
+		session, user, err := look(secret)
 		if err != nil {
 			return api.Caller{}, refuse(http.StatusUnauthorized, err)
 		}
@@ -103,7 +107,7 @@ func (s *server) check(_ *request, in api.Check) (api.Caller, error) {
 	if in.Secret == "" {
 		return api.Caller{}, refuse(http.StatusUnauthorized, errNothing)
 	}
-	c, err := s.who(in.Secret)
+	c, err := s.who(in.Secret, in.Use)
 	if err == nil {
 		err = allow(c, in.Need)
 	}

@@ -127,7 +127,7 @@ func (s *server) admit(r *http.Request, need access.Scope) (*request, error) {
 		return nil, refuse(http.StatusUnauthorized, errNothing)
 	}
 	var err error
-	if in.caller, err = s.who(in.secret); err != nil {
+	if in.caller, err = s.who(in.secret, false); err != nil {
 		return nil, err
 	}
 	switch need {

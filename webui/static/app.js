@@ -84,7 +84,7 @@ const later = (path, seconds) => setTimeout(async () => {
 	else later(path, seconds);
 }, seconds * 1000);
 const reload = document.body.dataset.reload;
-if (Number(reload) > 0) later(location.pathname + location.search, reload);
+if (Number(reload) > 0) later(document.body.dataset.again, reload);
 const back = document.querySelector("[data-back]");
 if (back) later(back.dataset.back, 10);
 

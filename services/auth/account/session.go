@@ -18,7 +18,7 @@ import (
 
 // Bounds on sessions.
 const (
-	IdleTime    = 12 * time.Hour     // without a request a session ends
+	IdleTime    = 12 * time.Hour     // without use a session ends
 	LifeTime    = 7 * 24 * time.Hour // and after that in any case
 	maxSessions = 256
 	perUser     = 16 // the longest idle makes room
@@ -117,9 +117,15 @@ func (s *Store) endOthers(name, keep string) {
 	s.endSessions(func(x *session) bool { return x.user == name && x.hash != hash })
 }
 
-// Check returns the session and the user that a secret is for, and notes that it was
-// used. The error is [ErrNoSession].
+// Use is [Store.Check] for what somebody asks who sits there: the session goes on.
+func (s *Store) Use(secret string) (access.Session, access.User, error) { return s.check(secret, true) }
+
+// Check returns the session and the user that a secret is for. The error is [ErrNoSession].
 func (s *Store) Check(secret string) (access.Session, access.User, error) {
+	return s.check(secret, false)
+}
+
+func (s *Store) check(secret string, used bool) (access.Session, access.User, error) {
 	hash := sha256.Sum256([]byte(secret))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +144,9 @@ func (s *Store) Check(secret string) (access.Session, access.User, error) {
 	if k == nil {
 		return access.Session{}, access.User{}, ErrNoSession
 	}
-	found.last, found.Used = now, now.UTC().Truncate(time.Second)
+	if used {
+		found.last, found.Used = now, now.UTC().Truncate(time.Second)
+	}
 	return found.Session, k.user(), nil
 }
 

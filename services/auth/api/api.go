@@ -79,6 +79,7 @@ type CertificateNote struct {
 type Check struct {
 	Secret string       `json:"secret"`
 	Need   access.Scope `json:"need,omitempty"` // "": none
+	Use    bool         `json:"use,omitempty"`  // somebody asks who sits there: a session goes on
 }
 
 // Login asks for a session by a password and a code.

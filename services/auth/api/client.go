@@ -61,7 +61,14 @@ func NewClient(path string) *Client {
 // [ErrAway].
 func (c *Client) Check(ctx context.Context, secret string, need access.Scope) (Caller, error) {
 	var out Caller
-	return out, c.Call(ctx, Asker{}, "POST", "/v1/check", Check{secret, need}, &out)
+	return out, c.Call(ctx, Asker{}, "POST", "/v1/check", Check{secret, need, false}, &out)
+}
+
+// Use is Check where somebody has asked for something: their session is not idle. What is
+// asked in turn, and what pages ask by themselves, is no use of it.
+func (c *Client) Use(ctx context.Context, secret string, need access.Scope) (Caller, error) {
+	var out Caller
+	return out, c.Call(ctx, Asker{}, "POST", "/v1/check", Check{secret, need, true}, &out)
 }
 
 // Asker is on whose behalf something is asked.
