@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +51,6 @@ func (s Service) socket(run string) string { return filepath.Join(Dir(run), s.Na
 const (
 	patience = 2 * time.Second
 	atOnce   = 4
-	retry    = time.Second
 )
 
 // Serve answers each caller at the socket of the named service below run with the page
@@ -66,21 +64,18 @@ func Serve(ctx context.Context, log *slog.Logger, run, name string, fill func(*P
 	if err != nil {
 		return err
 	}
-	for said := ""; ; {
-		l, err := sock.Listen(s.socket(run), svcconf.Webuid.ID, svcconf.Webuid.ID)
-		if err == nil {
-			err = accept(ctx, l, func() []byte { return s.page(fill) })
-		}
-		if ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) && err.Error() != said {
-			said = err.Error()
+	listen := func() (net.Listener, error) {
+		return sock.Listen(s.socket(run), svcconf.Webuid.ID, svcconf.Webuid.ID)
+	}
+	tell := func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(patience)) // a unix socket has deadlines
+		_, _ = c.Write(s.page(fill))                // a caller that left needs no page
+	}
+	return sock.Serve(ctx, listen, atOnce, tell, func(err error) {
+		if !errors.Is(err, fs.ErrNotExist) {
 			log.Warn("there are no metrics", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(retry):
-		}
-	}
+	})
 }
 
 func find(name string) (Service, error) {
@@ -97,28 +92,6 @@ func (s Service) page(fill func(*Page)) []byte {
 	fill(p)
 	Process(p)
 	return p.Bytes()
-}
-
-func accept(ctx context.Context, l net.Listener, page func() []byte) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer l.Close()
-	slots := make(chan struct{}, atOnce)
-	for {
-		slots <- struct{}{}
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(patience)) // a unix socket has deadlines
-			_, _ = c.Write(page())                      // a caller that left needs no page
-		})
-	}
 }
 
 // Collect returns the page of a service that runs below run. It has passed [Check].

@@ -16,7 +16,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"bulkhead/services/sock"
@@ -35,9 +34,6 @@ const Patience = 10 * time.Second
 // atOnce is how many questions are answered at the same time.
 const atOnce = 4
 
-// retry is how often the socket is tried that cannot be opened.
-const retry = time.Second
-
 // Serve answers at the socket at path until ctx ends, and returns ctx's error. answer
 // returns the service's reply to a message from a client of a zone, or nil for none; it
 // is called by several goroutines, with a context that ends with [Patience]. Only root
@@ -46,42 +42,10 @@ const retry = time.Second
 // A socket that cannot be opened is logged and tried again: no client of the service
 // is worse off without it.
 func Serve(ctx context.Context, log *slog.Logger, path string, answer func(ctx context.Context, zone string, msg []byte) []byte) error {
-	for said := ""; ; {
-		l, err := sock.Listen(path, -1)
-		if err == nil {
-			err = accept(ctx, l, answer)
-		}
-		if ctx.Err() == nil && err.Error() != said {
-			said = err.Error()
-			log.Warn("cannot be probed", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(retry):
-		}
-	}
-}
-
-// accept answers until ctx ends or the socket fails.
-func accept(ctx context.Context, l net.Listener, answer func(context.Context, string, []byte) []byte) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer l.Close()
-	slots := make(chan struct{}, atOnce)
-	for {
-		slots <- struct{}{}
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			serveConn(ctx, c, answer)
-		})
-	}
+	listen := func() (net.Listener, error) { return sock.Listen(path, -1) }
+	return sock.Serve(ctx, listen, atOnce,
+		func(c net.Conn) { serveConn(ctx, c, answer) },
+		func(err error) { log.Warn("cannot be probed", "err", err) })
 }
 
 // serveConn answers one question.
@@ -90,7 +54,6 @@ func serveConn(ctx context.Context, c net.Conn, answer func(context.Context, str
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.Close() }) // which also ends waiting for the question
 	defer stop()
-	defer c.Close()
 	zone, msg, err := readQuestion(c)
 	if err != nil {
 		return
