@@ -121,7 +121,7 @@ var banned = []struct{ pkgs, dep, why string }{
 
 // clockless are packages that are told the time and never ask for it.
 var clockless = []string{"netcfg/model", "netcfg/conf", "netcfg/conf/edit", "netcfg/facts", "netcfg/policy", "netcfg/compile", "netcfg/reach", "netcfg/plan", "netcfg/impact", "netcfg/suggest",
-	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease",
+	"netcfg/nft", "netcfg/textdiff", "netcfg/gitrepo", "netcfg/state", "netcfg/svcconf", "services/wan/dhcp4", "services/dhcp/lease", "services/dhcp/history",
 	"services/flow/record", "services/flow/inventory", "services/export/ipfix", "webui/report"}
 
 type pkg struct {

@@ -48,6 +48,9 @@ const (
 	// LeasesFile is the current DHCP leases, a [Leases], written by dhcpd into its
 	// run directory <run>/dhcpd, replaced by rename, readable by dnsd's group.
 	LeasesFile = "leases.json"
+	// HistorySocket is where dhcpd tells root of the past, in <run>/dhcpd: to six bytes,
+	// a MAC or zeros for everybody's, the answer is a [LeaseHistory], and the end.
+	HistorySocket = "history.sock"
 	// HeardFile is what dhcpd has heard of who is in the zones, a [DHCPHeard], written
 	// into <run>/heard/dhcpd, replaced by rename, readable by flowd's group.
 	HeardDir  = "heard"
@@ -124,6 +127,27 @@ type Lease struct {
 	Device   string     `json:"device,omitempty"`   // of a reservation
 	Granted  time.Time  `json:"granted"`
 	Expires  time.Time  `json:"expires"`
+}
+
+// MaxPastLeases is how many a [LeaseHistory] has at most.
+const MaxPastLeases = 1000
+
+// LeaseHistory is which addresses clients had, as far as dhcpd remembers: the last 16
+// leases of a client.
+type LeaseHistory struct {
+	Leases []PastLease `json:"leases"`          // the one that was renewed last first
+	Older  int         `json:"older,omitempty"` // how many more there are
+}
+
+// PastLease is an address that a client had for a time, or still has.
+type PastLease struct {
+	Zone     string     `json:"zone,omitempty"` // "": its address is in no zone any more
+	Address  netip.Addr `json:"address"`
+	MAC      model.MAC  `json:"mac"`
+	Hostname string     `json:"hostname,omitempty"` // as in [Lease]; the last
+	First    time.Time  `json:"first"`              // when it was given
+	Renewed  time.Time  `json:"renewed"`            // last; First if it never was
+	Ends     time.Time  `json:"ends"`               // or ended
 }
 
 // DHCPHeard is what dhcpd has heard of who is in the zones, besides the leases.

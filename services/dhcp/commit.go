@@ -46,11 +46,13 @@ func (b *batch) reset() {
 // store is the journal with what the server knows of its state. Only the goroutine
 // that commits uses it.
 type store struct {
+	dir     string
 	file    *journal.File
 	compact int64     // size after the last replacement
 	broken  bool      // the disk does not hold what it should: only replacing helps
 	failed  bool      // so much is in the log
 	retry   time.Time // not before, while broken
+	forgets bool      // the disk did not take the history; so much is in the log
 }
 
 // commit writes down what has come up and then sends the answers that waited for it.
@@ -106,6 +108,7 @@ func (s *Server) save(now time.Time, b *batch, replace bool) bool {
 	} else if s.store.broken && now.Before(s.store.retry) {
 		return false
 	}
+	s.saveHistory(now)
 	// The table holds the batch's changes already, and perhaps later ones, whose
 	// answers are in the next batch: to have those on the disk early harms nobody.
 	if err := s.store.file.Replace(s.snapshot(now)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/dhcp/history"
 	"bulkhead/services/dhcp/lease"
 )
 
@@ -19,6 +20,7 @@ type core struct {
 	orphans []lease.Lease    // of addresses in no zone, or in none yet
 	count   *Counters
 	heard   heard
+	past    history.Log
 }
 
 // result is what comes of one packet.
@@ -52,7 +54,18 @@ func (c *core) configure(now time.Time, conf svcconf.DHCP) error {
 	all := c.leases()
 	c.zones = zones
 	c.restore(now, all)
+	c.nameZones()
 	return nil
+}
+
+// nameZones gives the past of other processes its zones.
+func (c *core) nameZones() {
+	c.past.NameZones(func(addr netip.Addr) string {
+		if z := c.zoneOf(addr); z != nil {
+			return z.name
+		}
+		return ""
+	})
 }
 
 // restore enters leases where they belong, over what is known of their addresses.
@@ -193,6 +206,7 @@ func (x *exchange) request() result {
 		return result{reply: x.answer(dhcpv4.MessageTypeNak, netip.Addr{})}
 	}
 	x.heard.given(m.client.MAC, addr)
+	x.past.Note(x.z.name, l)
 	return result{reply: x.answer(dhcpv4.MessageTypeAck, addr), record: l}
 }
 
@@ -206,6 +220,7 @@ func (x *exchange) release() result {
 		x.count.Ignored.Add(1)
 		return result{}
 	}
+	x.past.Note(x.z.name, l)
 	return result{record: l}
 }
 
@@ -219,6 +234,7 @@ func (x *exchange) decline() result {
 		x.count.Ignored.Add(1)
 		return result{}
 	}
+	x.past.Note(x.z.name, l)
 	x.count.Quarantined.Add(1)
 	return result{record: l, event: eventDeclined}
 }

@@ -8,9 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/dhcp/history"
 	"bulkhead/services/dhcp/journal"
 	"bulkhead/services/dhcp/lease"
 )
@@ -28,6 +32,17 @@ type world struct {
 	synced, unsynced []byte
 	waiting          []result // answers that wait for the sync
 	held             map[netip.Addr]held
+	// The history on the disk, and one that was never anywhere but in memory: noted are
+	// the changes that are not in that yet, by where their records end.
+	saved []history.Spell
+	past  history.Log
+	noted []change
+}
+
+// change is a record in the part of the journal that is not synced.
+type change struct {
+	end   int
+	lease lease.Lease
 }
 
 // held is what a client was told: an address is its own until then.
@@ -51,6 +66,7 @@ func (w *world) send(p []byte) result {
 		return r
 	}
 	w.unsynced = journal.AppendRecord(w.unsynced, r.record)
+	w.noted = append(w.noted, change{len(w.unsynced), r.record})
 	if r.record.State != lease.Bound {
 		// The client gave it back, and listens to no more answers.
 		delete(w.held, r.record.Addr)
@@ -64,11 +80,22 @@ func (w *world) send(p []byte) result {
 // sync makes the disk hold everything, and then lets the clients hear.
 func (w *world) sync() {
 	w.synced = append(w.synced, w.unsynced...)
+	w.kept(len(w.unsynced))
 	w.unsynced = nil
 	for _, r := range w.waiting {
 		w.hear(r)
 	}
 	w.waiting = nil
+}
+
+// kept is told how much of what was not synced is on the disk.
+func (w *world) kept(size int) {
+	for _, c := range w.noted {
+		if c.end <= size {
+			w.past.Note("iot", c.lease)
+		}
+	}
+	w.noted = nil
 }
 
 // hear is a client that gets an ACK.
@@ -84,16 +111,19 @@ func (w *world) hear(r result) {
 
 // crash loses a random part of what was not synced and starts a new server.
 func (w *world) crash() {
-	w.synced = append(w.synced, w.unsynced[:w.r.IntN(len(w.unsynced)+1)]...)
+	size := w.r.IntN(len(w.unsynced) + 1)
+	w.synced = append(w.synced, w.unsynced[:size]...)
+	w.kept(size)
 	w.unsynced, w.waiting = nil, nil
 
 	dir := w.t.TempDir()
 	writeFile(w.t, dir+"/leases", w.synced)
-	leases, damage, err := journal.Load(dir)
-	if err != nil || damage.Middle != 0 {
-		w.t.Fatalf("damage %+v, error %v", damage, err)
+	leases, past := w.load(dir)
+	for w.r.IntN(4) == 0 { // and again, before the journal is replaced
+		w.saved = slices.Collect(past.All(w.now))
+		leases, past = w.load(dir)
 	}
-	w.core = &core{count: new(Counters)}
+	w.core = &core{count: new(Counters), past: past}
 	for _, l := range leases {
 		w.core.orphans = append(w.core.orphans, l.Rebase(w.now))
 	}
@@ -101,10 +131,30 @@ func (w *world) crash() {
 	if err := w.core.configure(w.now, w.conf); err != nil {
 		w.t.Fatal(err)
 	}
+	for n := range byte(0x14) {
+		mac := model.MAC(hw(n))
+		if d := cmp.Diff(w.past.Of(mac, w.now), w.core.past.Of(mac, w.now), cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			w.t.Fatalf("after a crash the history of %s is another (-want +got):\n%s", mac, d)
+		}
+	}
 }
 
-// compact replaces the journal by the leases known.
+// load is how a server begins.
+func (w *world) load(dir string) ([]lease.Lease, history.Log) {
+	var past history.Log
+	for _, s := range w.saved {
+		past.Restore(s)
+	}
+	leases, damage, err := journal.Load(dir, past.Replay)
+	if err != nil || damage.Middle != 0 {
+		w.t.Fatalf("damage %+v, error %v", damage, err)
+	}
+	return leases, past
+}
+
+// compact replaces the history, and then the journal by the leases known.
 func (w *world) compact() {
+	w.saved = slices.Collect(w.core.past.All(w.now))
 	w.synced, w.unsynced = []byte("bhlease1"), nil
 	for _, l := range w.core.leases() {
 		if l.State != lease.Offered {
@@ -158,7 +208,8 @@ func (w *world) act() {
 }
 
 // TestNoCrashGivesAnAddressToTwo lets a crowd act on a server that crashes at any
-// moment and forgets any part of what was not synced.
+// moment and forgets any part of what was not synced. What is on the disk is in the
+// history, once and no more.
 func TestNoCrashGivesAnAddressToTwo(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

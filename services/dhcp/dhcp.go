@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/dhcp/history"
 	"bulkhead/services/dhcp/journal"
 	"bulkhead/services/metrics"
 	"bulkhead/services/probe"
@@ -63,7 +64,14 @@ func Serve(ctx context.Context, log *slog.Logger, runDir, stateDir string) error
 
 // New returns a server that knows the leases in stateDir.
 func New(log *slog.Logger, runDir, stateDir string) (*Server, error) {
-	leases, damage, err := journal.Load(stateDir)
+	var past history.Log
+	switch bad, err := journal.LoadHistory(stateDir, past.Restore); {
+	case err != nil:
+		log.Error("the history of leases begins anew", "err", err) // clients are worse off without a server
+	case bad > 0:
+		log.Error("the history of leases is damaged: some may be lost", "bytes", bad, "dir", stateDir)
+	}
+	leases, damage, err := journal.Load(stateDir, past.Replay)
 	if err != nil {
 		return nil, fmt.Errorf("load leases: %w", err)
 	}
@@ -80,12 +88,12 @@ func New(log *slog.Logger, runDir, stateDir string) (*Server, error) {
 		spare:  new(batch),
 		quiet:  make(map[event]time.Time),
 		// A journal is only ever appended to after it was written by this process.
-		store: store{file: journal.New(stateDir), broken: true},
+		store: store{dir: stateDir, file: journal.New(stateDir), broken: true},
 		wake:  make(chan struct{}, 1),
 		dirty: make(chan struct{}, 1),
 	}
 	s.buffers.New = func() any { return new(make([]byte, 0, maxReply)) }
-	s.core.count = &s.count
+	s.core.count, s.core.past = &s.count, past
 	now := time.Now()
 	for _, l := range leases {
 		s.core.orphans = append(s.core.orphans, l.Rebase(now))
@@ -121,6 +129,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return metrics.Serve(ctx, s.log, filepath.Dir(s.runDir), svcconf.Dhcpd.Name, s.metrics)
 	})
+	g.Go(func() error { return s.serveHistory(ctx) })
 	g.Go(func() error { s.publish(ctx); return nil })
 	g.Go(func() error { s.tick(ctx); return nil })
 	g.Go(func() error {

@@ -68,6 +68,10 @@ func (c *core) adopt(now time.Time, all []lease.Lease) int {
 	orphans := c.orphans
 	c.restore(now, slices.Clone(all))
 	c.orphans = append(orphans, c.orphans...)
+	for _, l := range all {
+		c.past.Replay(l)
+	}
+	c.nameZones()
 	return len(all)
 }
 

@@ -58,7 +58,7 @@ func TestLeasesOfAnotherBoxAreTaken(t *testing.T) {
 	}}
 	path := writeRestored(t, runDir, in)
 	waitFor(t, "the leases to be taken", func() bool { return gone(path) })
-	if on, _, err := journal.Load(stateDir); err != nil || len(on) != 2 {
+	if on, _, err := journal.Load(stateDir, nil); err != nil || len(on) != 2 {
 		t.Errorf("on the disk are %v, %v; want all but the one that has ended", on, err)
 	}
 	writeConfig(t, runDir, testConf())

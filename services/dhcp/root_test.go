@@ -3,6 +3,7 @@ package dhcp
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,6 +22,8 @@ import (
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/dhcp/history"
+	"bulkhead/services/sock"
 )
 
 // dhcpd is the real daemon in a namespace of its own.
@@ -123,6 +126,25 @@ func (d *dhcpd) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// history returns what the daemon says of the past of a client.
+func (d *dhcpd) history(mac model.MAC) (h svcconf.LeaseHistory) {
+	d.t.Helper()
+	var c net.Conn
+	waitFor(d.t, "the socket of the history", func() (ok bool) {
+		var err error
+		c, err = sock.Dial(d.t.Context(), filepath.Join(d.runDir(), svcconf.HistorySocket))
+		return err == nil
+	})
+	defer c.Close()
+	if _, err := c.Write(mac[:]); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := json.NewDecoder(c).Decode(&h); err != nil {
+		d.t.Fatal(err)
+	}
+	return h
 }
 
 // stop ends the daemon by a signal and returns its exit code, -1 if it was killed.
@@ -448,6 +470,19 @@ func TestKilledServerKeepsEveryLease(t *testing.T) {
 	d.start()
 
 	t.Logf("%d leases were acknowledged", len(acked))
+	past := d.history(model.MAC{})
+	if n := len(past.Leases) + past.Older; n < min(len(acked), history.Devices) {
+		t.Errorf("the history has %d leases", n)
+	}
+	for _, l := range past.Leases {
+		who := int(l.MAC[3])<<16 | int(l.MAC[4])<<8 | int(l.MAC[5])
+		if n, ok := acked[l.Address]; ok && n != who {
+			t.Errorf("the history says that %s is client %d's, and it is %d's", l.Address, who, n)
+		}
+		if n := len(d.history(l.MAC).Leases); n != 1 {
+			t.Fatalf("client %d is in the history %d times", who, n)
+		}
+	}
 	next := 1 << 20
 	checked := 0
 	for a, n := range acked {

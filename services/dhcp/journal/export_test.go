@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"maps"
 	"net/netip"
 
 	"bulkhead/services/dhcp/lease"
@@ -9,8 +8,9 @@ import (
 
 // Scan is what Load makes of a file's bytes.
 func Scan(data []byte) (map[netip.Addr]lease.Lease, Damage) {
-	m, d := scan(data)
-	return maps.Clone(m), d
+	last := make(map[netip.Addr]lease.Lease)
+	damage := scan(data, magic, readLease, func(l lease.Lease) { last[l.Addr] = l })
+	return last, damage
 }
 
 // Magic is what a file begins with.

@@ -5,6 +5,9 @@
 // replaced as a whole by one record for each lease. The package does not know which
 // leases are in force, and it never sends or decides anything: its callers wait for
 // [File.Append] before they answer a client.
+//
+// Beside it is the history, as of some time before the journal was last replaced: with
+// what the journal says since, it is complete, and takes no write of its own.
 package journal
 
 import (
@@ -28,6 +31,7 @@ import (
 const (
 	name        = "leases"
 	damagedName = "leases.damaged" // the latest damaged journal, for a person to look at
+	pastName    = "history"
 )
 
 // maxSize bounds what is read of a journal, in bytes: some fifty times what
@@ -46,28 +50,26 @@ type Damage struct {
 }
 
 // Load reads the journal in dir and returns the last record of each address, in the
-// order of their Until. There is no error if there is no journal yet.
+// order of their Until. There is no error if there is no journal yet. each is called for
+// every record, the oldest first, unless it is nil.
 //
 // The records' times are as the clock read when they were written; see
 // [lease.Lease.Rebase].
-func Load(dir string) ([]lease.Lease, Damage, error) {
+func Load(dir string, each func(lease.Lease)) ([]lease.Lease, Damage, error) {
 	if err := sweep(dir); err != nil {
 		return nil, Damage{}, err
 	}
-	path := filepath.Join(dir, name)
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Damage{}, nil
-	}
+	data, err := read(filepath.Join(dir, name), maxSize)
 	if err != nil {
 		return nil, Damage{}, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize))
-	if err != nil {
-		return nil, Damage{}, err
-	}
-	last, damage := scan(data)
+	last := make(map[netip.Addr]lease.Lease)
+	damage := scan(data, magic, readLease, func(l lease.Lease) {
+		last[l.Addr] = l
+		if each != nil {
+			each(l)
+		}
+	})
 	if damage.Middle > 0 {
 		if err := keepAside(dir); err != nil {
 			return nil, damage, err
@@ -88,16 +90,31 @@ func values(m map[netip.Addr]lease.Lease) func(func(lease.Lease) bool) {
 	}
 }
 
-// scan returns the last good record of each address.
-func scan(data []byte) (map[netip.Addr]lease.Lease, Damage) {
-	last := make(map[netip.Addr]lease.Lease)
-	var damage Damage
+// read returns what is in a file, of limit bytes at most; nothing if there is none.
+func read(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// scan calls each with every good record in a file, as decode reads its payload.
+func scan[T any](data []byte, magic string, decode func([]byte) (T, bool), each func(T)) (damage Damage) {
 	rest, whole := bytes.CutPrefix(data, []byte(magic))
 	if !whole && len(data) < len(magic) {
-		return last, Damage{Tail: len(data)}
+		return Damage{Tail: len(data)}
 	}
 	for bad := 0; len(rest) > 0; {
-		l, n, ok := record(rest)
+		payload, n, ok := record(rest)
+		var v T
+		if ok {
+			v, ok = decode(payload)
+		}
 		if !ok {
 			// Look for the next mark. A false one in a client's bytes has no checksum.
 			skip := bytes.Index(rest[1:], []byte{mark >> 8, mark & 0xff}) + 1
@@ -109,12 +126,12 @@ func scan(data []byte) (map[netip.Addr]lease.Lease, Damage) {
 			damage.Tail = bad
 			continue
 		}
-		last[l.Addr] = l
+		each(v)
 		rest = rest[n:]
 		damage.Middle += bad
 		bad, damage.Tail = 0, 0
 	}
-	return last, damage
+	return damage
 }
 
 // keepAside gives the damaged journal a second name, under which it stays when the
@@ -129,11 +146,12 @@ func keepAside(dir string) error {
 
 // sweep removes what replacements left behind that were cut off by a crash.
 func sweep(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, "."+name+"*"))
-	if err != nil {
+	left, err1 := filepath.Glob(filepath.Join(dir, "."+name+"*"))
+	more, err2 := filepath.Glob(filepath.Join(dir, "."+pastName+"*"))
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	for _, path := range left {
+	for _, path := range append(left, more...) {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
@@ -185,8 +203,22 @@ func (f *File) Replace(records []byte) error {
 }
 
 func (f *File) replace(path string, records []byte) error {
+	if err := replace(path, magic, records); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	f.f, f.size = out, int64(len(magic)+len(records))
+	return nil
+}
+
+// replace writes a file anew. It is on the disk when there is no error.
+func replace(path, magic string, records []byte) error {
 	// In the same directory, or it might be another file system.
-	p, err := renameio.NewPendingFile(path, renameio.WithTempDir(f.dir), renameio.WithPermissions(0o600))
+	dir := filepath.Dir(path)
+	p, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
 	if err != nil {
 		return err
 	}
@@ -200,15 +232,7 @@ func (f *File) replace(path string, records []byte) error {
 	if err := p.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
-	if err := syncDir(f.dir); err != nil {
-		return err
-	}
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return err
-	}
-	f.f, f.size = out, int64(len(magic)+len(records))
-	return nil
+	return syncDir(dir)
 }
 
 // syncDir makes renames in dir last.

@@ -37,7 +37,7 @@ func diff(want, got any) string {
 
 func load(t *testing.T, dir string) ([]lease.Lease, journal.Damage) {
 	t.Helper()
-	l, d, err := journal.Load(dir)
+	l, d, err := journal.Load(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,22 +7,34 @@ import (
 	"time"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/services/dhcp/history"
 	"bulkhead/services/dhcp/lease"
 )
 
-// A file is the magic string, then records. A record is, in bytes, big endian:
+// A file is a magic string, then records. A record is, in bytes, big endian:
 //
 //	2  mark, by which the next record is found behind a damaged one
 //	2  length of the payload
 //	4  CRC-32C of the length and the payload
-//	   payload: 1 state, 4 address, 8 granted, 8 until (nanoseconds since 1970,
-//	   granted 0 for never), 6 MAC, 1+n client identifier, 1+n host name
+//	   payload
+//
+// The payload in a journal:
+//
+//	1 state, 4 address, 8 granted, 8 until (nanoseconds since 1970, granted 0 for
+//	never), 6 MAC, 1+n client identifier, 1+n host name
+//
+// and in a history:
+//
+//	4 address, 8 first given, 8 renewed, 8 end (as above), 6 MAC, 1+n zone,
+//	1+n host name
 const (
 	magic      = "bhlease1"
+	pastMagic  = "bhpast01"
 	mark       = 0xb1c4
 	headerLen  = 8
 	fixedLen   = 1 + 4 + 8 + 8 + 6
-	maxPayload = fixedLen + 1 + 255 + 1 + 255
+	pastLen    = 4 + 8 + 8 + 8 + 6
+	maxPayload = pastLen + 1 + 255 + 1 + 255 // of both
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -31,8 +43,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // longer than 255 bytes, which DHCP has no room for, is cut.
 func AppendRecord(b []byte, l lease.Lease) []byte {
 	start := len(b)
-	b = binary.BigEndian.AppendUint16(b, mark)
-	b = append(b, 0, 0, 0, 0, 0, 0)
+	b = append(b, make([]byte, headerLen)...)
 	b = append(b, byte(l.State))
 	addr := l.Addr.As4()
 	b = append(b, addr[:]...)
@@ -41,11 +52,31 @@ func AppendRecord(b []byte, l lease.Lease) []byte {
 	b = append(b, l.Client.MAC[:]...)
 	b = appendString(b, l.Client.ID)
 	b = appendString(b, l.Hostname)
+	seal(b[start:])
+	return b
+}
 
-	rec := b[start:]
+// appendPast appends the record of s to b.
+func appendPast(b []byte, s history.Spell) []byte {
+	start := len(b)
+	b = append(b, make([]byte, headerLen)...)
+	addr := s.Addr.As4()
+	b = append(b, addr[:]...)
+	b = appendTime(b, s.First)
+	b = appendTime(b, s.Renewed)
+	b = appendTime(b, s.End)
+	b = append(b, s.MAC[:]...)
+	b = appendString(b, s.Zone)
+	b = appendString(b, s.Hostname)
+	seal(b[start:])
+	return b
+}
+
+// seal writes the header of a record whose payload is there.
+func seal(rec []byte) {
+	binary.BigEndian.PutUint16(rec, mark)
 	binary.BigEndian.PutUint16(rec[2:], uint16(len(rec)-headerLen))
 	binary.BigEndian.PutUint32(rec[4:], checksum(rec))
-	return b
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -65,21 +96,20 @@ func checksum(rec []byte) uint32 {
 	return crc32.Update(sum, castagnoli, rec[headerLen:])
 }
 
-// record decodes the record at the beginning of b and returns its length. It
-// reports false if there is no whole and undamaged one.
-func record(b []byte) (l lease.Lease, n int, ok bool) {
+// record returns the payload of the record at the beginning of b, and the record's
+// length. It reports false if there is no whole and undamaged one.
+func record(b []byte) (payload []byte, n int, ok bool) {
 	if len(b) < headerLen || binary.BigEndian.Uint16(b) != mark {
-		return lease.Lease{}, 0, false
+		return nil, 0, false
 	}
 	n = headerLen + int(binary.BigEndian.Uint16(b[2:]))
 	if n > headerLen+maxPayload || n > len(b) || checksum(b[:n]) != binary.BigEndian.Uint32(b[4:]) {
-		return lease.Lease{}, 0, false
+		return nil, 0, false
 	}
-	l, ok = payload(b[headerLen:n])
-	return l, n, ok
+	return b[headerLen:n], n, true
 }
 
-func payload(p []byte) (lease.Lease, bool) {
+func readLease(p []byte) (lease.Lease, bool) {
 	if len(p) < fixedLen || lease.State(p[0]) > lease.Declined {
 		return lease.Lease{}, false
 	}
@@ -94,6 +124,23 @@ func payload(p []byte) (lease.Lease, bool) {
 	l.Client.ID, p, ok1 = readString(p[fixedLen:])
 	l.Hostname, p, ok2 = readString(p)
 	return l, ok1 && ok2 && len(p) == 0
+}
+
+func readPast(p []byte) (history.Spell, bool) {
+	if len(p) < pastLen {
+		return history.Spell{}, false
+	}
+	s := history.Spell{
+		Addr:    netip.AddrFrom4([4]byte(p)),
+		First:   readTime(p[4:]),
+		Renewed: readTime(p[12:]),
+		End:     readTime(p[20:]),
+		MAC:     model.MAC(p[28:34]),
+	}
+	var ok1, ok2 bool
+	s.Zone, p, ok1 = readString(p[pastLen:])
+	s.Hostname, p, ok2 = readString(p)
+	return s, ok1 && ok2 && len(p) == 0
 }
 
 func readTime(p []byte) time.Time {
