@@ -74,7 +74,8 @@ func TestDeviceHasItsOwnPage(t *testing.T) {
 		"streaming", `<strong>not</strong> tcp/80`, "administration", // what it may
 		"smb (tcp/445)", `<a href="/devices/nas">nas</a>`, "18 GB", "198.51.100.7", // what it did
 		"time.box.example", "New behaviour", `href="/flows?device=tv"`,
-	}, []string{"203.0.113.9", "This device is new"})
+		"First given", "2026-11-24 21:00 CET", "“&lt;script&gt;alert(1)&lt;/script&gt;”", "none any more", // its leases
+	}, []string{"203.0.113.9", "This device is new", "<script"})
 	// Capital letters, and a device that has a name, by its MAC.
 	lists(t, w.get("/devices/52:54:00:40:00:12"), []string{"television"}, nil)
 	lists(t, w.get("/devices/DA:A1:19:4E:10:02"), []string{"This device is new", "a private address", "zone guest", "being learnt"}, nil)

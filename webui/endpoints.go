@@ -91,6 +91,7 @@ var endpoints = []endpoint{
 	{"GET matrix/{from}/{to}/nft", access.Read, netcfgd, "What the packet filter has about connections from one party to another", nil, api.Compiled{}, []int{404}},
 	{"GET devices", access.Read, netcfgd, "The inventory", nil, []api.Device{}, nil},
 	{"GET leases", access.Read, netcfgd, "The addresses that are given to devices", nil, []svcconf.Lease{}, nil},
+	{"GET leases/history?device", access.Read, netcfgd, "Which addresses a device had, by its name or MAC, or the last 1,000 leases of all of them: the one that was renewed last first", nil, svcconf.LeaseHistory{}, []int{404}},
 	{"GET drift", access.Read, netcfgd, "What others changed behind the back of Bulkhead, and was put right, newest first", nil, []api.Drift{}, nil},
 	{"GET flows?since&until&device&from&to&zone&rule&reason&verdict&proto&port&name&limit", access.Read, flowd, "Records of flows, the one that ended last first", nil, []record.Record{}, nil},
 	{"GET flows/live?device&from&to&zone&rule&reason&verdict&proto&port&name", access.Read, live, "Records of flows as they are made, for as long as the client stays: a line of JSON each, empty lines while nothing happens, and {\"skipped\": n} where the client was too slow for n", nil, lines{record.Record{}}, []int{429}},

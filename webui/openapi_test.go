@@ -199,11 +199,12 @@ type asked struct {
 	upward  standIn
 	owner   string         // a token that may do everything
 	remote  *remote.Client // of its owner: one, as a box takes few connections from a place
+	lacking map[access.Scope]string
 }
 
 func newAsked(t *testing.T) *asked {
 	t.Helper()
-	a := &asked{box: newEmptyBox(t), sources: sources(t)}
+	a := &asked{box: newEmptyBox(t), sources: sources(t), lacking: map[access.Scope]string{}}
 	a.box.netcfgd(&http.Server{Handler: &a.upward})
 	a.box.updated(&a.upward)
 	a.box.answerAt(a.box.o.Flowd, &a.upward)
@@ -223,6 +224,17 @@ func (a *asked) token(held ...access.Scope) access.TokenAnswer {
 		a.t.Fatal(err)
 	}
 	return made
+}
+
+// without returns the secret of a token that may do all but what a scope is for. There is
+// one for each scope: a box has room for 64 tokens.
+func (a *asked) without(scope access.Scope) string {
+	a.t.Helper()
+	if a.lacking[scope] == "" {
+		others := slices.DeleteFunc(access.Scopes(), func(s access.Scope) bool { return s == scope || s == access.Admin })
+		a.lacking[scope] = a.token(others...).Secret
+	}
+	return a.lacking[scope]
 }
 
 // request is one that goes well, until a test breaks it.
@@ -328,8 +340,7 @@ func (a *asked) occur(op openapitest.Operation, status int) (int, http.Header, s
 		a.asksForCertificates()
 		defer a.asksForNone()
 	case status == 403 && op.Scope != "":
-		others := slices.DeleteFunc(access.Scopes(), func(s access.Scope) bool { return string(s) == op.Scope || s == access.Admin })
-		r.token = a.token(others...).Secret
+		r.token = a.without(access.Scope(op.Scope))
 	case own(op):
 		return a.occurHere(op, status, r)
 	case status == 200:

@@ -387,6 +387,8 @@ type deviceView struct {
 	Line      template.HTML
 	Hours     []hourRow
 	Addresses []addressRow
+	Past      []pastRow
+	NoPast    string // why it is not known which addresses it had
 	To, From  contacts
 	NoReach   string // why it is not known whom it may reach
 	Talks     []talkRow
@@ -419,6 +421,13 @@ type addressRow struct {
 	Expires when
 	Fixed   bool // it is in the file
 	Given   bool // the box chose it, and keeps it for the device
+}
+
+// pastRow is an address that a machine had by a lease.
+type pastRow struct {
+	Address, Zone, Hostname string
+	Given, Renewed, Ends    when // Renewed is zero if it never was
+	Over                    bool
 }
 
 // contacts are what a machine may reach, or who may reach it.
@@ -504,6 +513,7 @@ func (v *visit) showDevice(status int, view deviceView) error {
 		view.Since, view.Until = v.when(m.Isolated.Since), v.when(m.Isolated.Until)
 	}
 	view.Line, view.Addresses = m.line(), v.addressRows(m)
+	v.tellPast(&view)
 	if view.Line != "" {
 		hours, now := m.hours(), time.Now().Truncate(time.Hour)
 		for i, n := range slices.Backward(hours) {
@@ -539,6 +549,29 @@ func (v *visit) addressRows(m *machine) (list []addressRow) {
 		list = append(list, row)
 	}
 	return list
+}
+
+// tellPast says which addresses a machine had. A page is of use without that.
+func (v *visit) tellPast(view *deviceView) {
+	if view.MAC.IsZero() {
+		return
+	}
+	h, err := v.box().LeaseHistory(v.Context(), view.MAC.String())
+	if err != nil {
+		v.s.log.Debug("ask for the history of leases", "err", err)
+		view.NoPast = err.Error()
+		return
+	}
+	for _, l := range h.Leases {
+		row := pastRow{
+			Address: l.Address.String(), Zone: l.Zone, Hostname: l.Hostname,
+			Given: v.when(l.First), Ends: v.when(l.Ends), Over: !l.Ends.After(time.Now()),
+		}
+		if l.Renewed.After(l.First) {
+			row.Renewed = v.when(l.Renewed)
+		}
+		view.Past = append(view.Past, row)
+	}
 }
 
 // tellReach says whom a machine may reach, and who may reach it: a device of the file by its

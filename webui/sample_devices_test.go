@@ -96,6 +96,23 @@ func (sample) Leases(context.Context) ([]svcconf.Lease, error) {
 	return list, nil
 }
 
+// LeaseHistory is of devices as hostile as can be; only the television had more than one.
+func (sample) LeaseHistory(_ context.Context, device string) (*svcconf.LeaseHistory, error) {
+	ago := func(hours int) time.Time { return sampleNow.Add(-time.Duration(hours) * time.Hour) }
+	list := []svcconf.PastLease{
+		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.12"), MAC: sampleDevices[2].MAC, Hostname: "bravia", First: ago(70), Renewed: ago(1), Ends: ago(-11)},
+		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.77"), MAC: sampleDevices[2].MAC, Hostname: "<script>alert(1)</script>", First: ago(320), Renewed: ago(290), Ends: ago(278)},
+		{Address: netip.MustParseAddr("192.168.4.112"), MAC: sampleDevices[2].MAC, First: ago(900), Renewed: ago(900), Ends: ago(888)},
+	}
+	if device == "nobody" {
+		return nil, api.Unknown(fmt.Errorf("no device is called %q, and it is no MAC", device))
+	}
+	if device != "" && device != "tv" && device != sampleDevices[2].MAC.String() {
+		list = list[:0]
+	}
+	return &svcconf.LeaseHistory{Leases: list}, nil
+}
+
 // Contacts says the same of everybody.
 func (sample) Contacts(_ context.Context, of string) (*api.Contacts, error) {
 	return &api.Contacts{

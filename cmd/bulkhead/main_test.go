@@ -273,6 +273,27 @@ func (b *backend) Leases(context.Context) ([]svcconf.Lease, error) {
 	}, nil
 }
 
+func (b *backend) LeaseHistory(_ context.Context, device string) (*svcconf.LeaseHistory, error) {
+	ago := func(hours int) time.Time { return today.Add(-time.Duration(hours) * time.Hour) }
+	tv, stranger := model.MAC{0x52, 0x54, 0, 0x40, 0, 0x12}, model.MAC{2, 0, 0, 0, 0, 2}
+	h := &svcconf.LeaseHistory{Leases: []svcconf.PastLease{
+		{Zone: "iot", Address: netip.MustParseAddr("192.168.40.100"), MAC: tv, Hostname: "telly", First: ago(70), Renewed: ago(5), Ends: ago(-7)},
+		{Zone: "guest", Address: netip.MustParseAddr("192.168.50.131"), MAC: stranger, Hostname: "\x1b[2J\"", First: ago(20), Renewed: ago(20), Ends: ago(8)},
+		{Address: netip.MustParseAddr("192.168.4.2"), MAC: tv, First: ago(2000), Renewed: ago(1900), Ends: ago(1888)},
+	}}
+	switch device {
+	case "":
+		h.Older = 12
+	case "tv":
+		h.Leases = []svcconf.PastLease{h.Leases[0], h.Leases[2]}
+	case "new":
+		h.Leases = nil
+	default:
+		return nil, api.Unknown(fmt.Errorf("no device is called %q, and it is no MAC", device))
+	}
+	return h, nil
+}
+
 func (b *backend) Drift(context.Context) ([]api.Drift, error) {
 	if b.status.Mode == api.Closed {
 		return []api.Drift{}, nil

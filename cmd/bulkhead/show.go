@@ -35,7 +35,7 @@ what is missing and what went wrong. The subcommands list the rest.
 	cmd.AddCommand(
 		listCommand(a, "zones", "List the zones", (*api.Client).Zones, a.printZones),
 		listCommand(a, "rules", "List the rules, and what was refused", (*api.Client).Rules, a.printRules),
-		listCommand(a, "leases", "List the addresses given to clients", (*api.Client).Leases, a.printLeases),
+		a.leasesCommand(),
 		listCommand(a, "devices", "List the inventory", (*api.Client).Devices, a.printDevices),
 		listCommand(a, "isolated", "List the machines that are kept from everybody", (*api.Client).Isolated, a.printIsolated),
 		listCommand(a, "drift", "List what others changed behind Bulkhead's back", (*api.Client).Drift, a.printDrift),
@@ -131,6 +131,10 @@ func times(v any) []*time.Time {
 	case []svcconf.Lease:
 		for i := range v {
 			list = append(list, &v[i].Granted, &v[i].Expires)
+		}
+	case *svcconf.LeaseHistory:
+		for i := range v.Leases {
+			list = append(list, &v.Leases[i].First, &v.Leases[i].Renewed, &v.Leases[i].Ends)
 		}
 	case []api.Drift:
 		for i := range v {
@@ -333,16 +337,6 @@ func (a *app) printRules(r *api.Rules) error {
 	}
 	fmt.Fprintln(a.out, "\nRefused so far:")
 	return a.print(table{header: []string{"FROM", "TO", "PACKETS", "BYTES"}, rows: rows})
-}
-
-func (a *app) printLeases(leases []svcconf.Lease) error {
-	var rows [][]string
-	for _, l := range leases {
-		rows = append(rows, []string{
-			l.Address.String(), l.Zone, l.MAC.String(), orDash(l.Hostname), orDash(l.Device), a.remaining(l.Expires),
-		})
-	}
-	return a.print(table{header: []string{"ADDRESS", "ZONE", "MAC", "NAME", "DEVICE", "LEFT"}, rows: rows})
 }
 
 func (a *app) printDevices(devices []api.Device) error {

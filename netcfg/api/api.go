@@ -39,6 +39,8 @@ type Backend interface {
 	CellRules(ctx context.Context, from, to string) (*CellRules, error)
 	Devices(context.Context) ([]Device, error)
 	Leases(context.Context) ([]svcconf.Lease, error)
+	// LeaseHistory is of a device of the configuration, of a MAC, or of everybody for "".
+	LeaseHistory(ctx context.Context, device string) (*svcconf.LeaseHistory, error)
 	Drift(context.Context) ([]Drift, error) // newest first
 	Why(ctx context.Context, from, to, protocol string) (*Why, error)
 	Contacts(ctx context.Context, of string) (*Contacts, error)

@@ -93,6 +93,11 @@ func (c *Client) Leases(ctx context.Context) ([]svcconf.Lease, error) {
 	return call[[]svcconf.Lease](ctx, c, "GET", "/v1/leases", nil)
 }
 
+// LeaseHistory implements [Backend].
+func (c *Client) LeaseHistory(ctx context.Context, device string) (*svcconf.LeaseHistory, error) {
+	return call[*svcconf.LeaseHistory](ctx, c, "GET", "/v1/leases/history?"+url.Values{"device": {device}}.Encode(), nil)
+}
+
 // Drift implements [Backend].
 func (c *Client) Drift(ctx context.Context) ([]Drift, error) {
 	return call[[]Drift](ctx, c, "GET", "/v1/drift", nil)

@@ -64,6 +64,10 @@ func Handler(b Backend, g auth.Guard) http.Handler {
 	}))
 	mux.handle("GET /v1/devices", access.Read, get(b.Devices))
 	mux.handle("GET /v1/leases", access.Read, get(b.Leases))
+	mux.handle("GET /v1/leases/history", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := b.LeaseHistory(r.Context(), r.URL.Query().Get("device"))
+		answer(w, v, err)
+	}))
 	mux.handle("GET /v1/drift", access.Read, get(b.Drift))
 	mux.handle("GET /v1/why", access.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()

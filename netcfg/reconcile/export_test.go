@@ -14,6 +14,7 @@ import (
 
 // What tests need to see of the inside.
 var (
+	AskHistory  = askHistory
 	JudgeOf     = judgeOf
 	DecodeLease = decodeLease
 )
