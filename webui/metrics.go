@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"bulkhead/services/auth/access"
 	"bulkhead/services/metrics"
 )
 
@@ -39,6 +40,12 @@ func (c *collector) collect(ctx context.Context) [][]byte {
 	wg.Wait()
 	return pages
 }
+
+// What opens the metrics, and what they are.
+const (
+	metricsScope   = access.Read
+	metricsSummary = "What all services count, for Prometheus"
+)
 
 // metrics answers with what all services count. A token is needed, as for all else:
 // who talks how much is nobody's business, though he be in an admin zone.

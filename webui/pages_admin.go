@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,7 +181,8 @@ func (v *visit) endSomeSession() error {
 type tokensView struct {
 	Tokens []tokenRow
 	Scopes []scopeRow
-	Name   string // as they were typed
+	Any    []string // what every token opens
+	Name   string   // as they were typed
 	Until  string
 	First  string // days between which a token may end
 	Last   string
@@ -192,19 +194,41 @@ type tokenRow struct {
 	Created, Used, Expires when
 }
 
+// scopeRow is a scope that a token may have.
 type scopeRow struct {
 	Scope   access.Scope
-	May     string
+	May     string   // in a few words
+	All     []string // what it opens, one by one
 	Checked bool
 }
 
-var scopeRows = []scopeRow{
-	{access.Read, "look at everything but secrets", false},
-	{access.Plan, "ask what a configuration would change", false},
-	{access.Operate, "isolate and release devices", false},
-	{access.Apply, "try and keep configurations", false},
-	{access.Update, "write system images", false},
-	{access.Admin, "do all of it, and manage access", false},
+// scopeRows lists the scopes, with what the API asks each of them for.
+func scopeRows(checked []access.Scope) []scopeRow {
+	rows := []scopeRow{
+		{Scope: access.Read, May: "look at everything but secrets"},
+		{Scope: access.Plan, May: "ask what a configuration would change"},
+		{Scope: access.Operate, May: "isolate and release devices, and look into what goes wrong"},
+		{Scope: access.Apply, May: "try and keep configurations"},
+		{Scope: access.Update, May: "replace the system, and restart into the new one"},
+		{Scope: access.Admin, May: "do all of it, and manage secrets, backups, access and the box’s power"},
+	}
+	for i := range rows {
+		rows[i].All, rows[i].Checked = opens(rows[i].Scope), slices.Contains(checked, rows[i].Scope)
+	}
+	return rows
+}
+
+// opens lists what a scope opens, besides what others open as well.
+func opens(scope access.Scope) (list []string) {
+	for _, e := range endpoints {
+		if e.scope == scope {
+			list = append(list, e.summary)
+		}
+	}
+	if scope == metricsScope {
+		list = append(list, metricsSummary)
+	}
+	return list
 }
 
 const dayLayout = "2006-01-02"
@@ -216,7 +240,7 @@ func (v *visit) tokensView() (view tokensView, err error) {
 	}
 	now := v.when(time.Now())
 	view.First, view.Last, view.Until = now.AddDate(0, 0, 1).Format(dayLayout), now.Add(access.MaxLife).Format(dayLayout), now.AddDate(0, 3, 0).Format(dayLayout)
-	view.Scopes = scopeRows
+	view.Scopes, view.Any = scopeRows(nil), opens(anyToken)
 	for _, t := range tokens {
 		var names []string
 		for _, s := range t.Scopes {
@@ -268,20 +292,10 @@ func (v *visit) addToken() error {
 		if viewErr != nil {
 			return viewErr
 		}
-		view.Name, view.Until, view.Scopes = in.Name, f.Get("until"), checked(in.Scopes)
+		view.Name, view.Until, view.Scopes = in.Name, f.Get("until"), scopeRows(in.Scopes)
 		return v.again(err, "tokens", "Tokens", func(why string) any { view.Error = why; return view })
 	}
 	return v.show("made", madeView{out.Name, out.Secret, strings.Join(f["scope"], ", "), v.when(out.Expires)})
-}
-
-func checked(scopes []access.Scope) []scopeRow {
-	rows := append([]scopeRow(nil), scopeRows...)
-	for i := range rows {
-		for _, s := range scopes {
-			rows[i].Checked = rows[i].Checked || s == rows[i].Scope
-		}
-	}
-	return rows
 }
 
 func (v *visit) revokeToken() error {

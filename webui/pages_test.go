@@ -5,6 +5,7 @@ package webui_test
 import (
 	"crypto/tls"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -358,6 +359,29 @@ func TestUsersAndTokensAreManaged(t *testing.T) {
 		if v := w.get(path); !strings.Contains(v.body, want) {
 			t.Errorf("%s lacks %q:\n%s", path, want, v.body)
 		}
+	}
+}
+
+// Who makes a token is told of every door that it opens.
+func TestScopesSayAllThatTheyOpen(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	page := b.owner().get("/tokens").body
+	parts := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?s)name="scope" value="([a-z]+)".*?</details>`).FindAllStringSubmatch(page, -1) {
+		parts[m[1]] = html.UnescapeString(m[0])
+	}
+	_, parts["any"], _ = strings.Cut(page, "What every token opens")
+	for _, e := range webui.Endpoints() {
+		if e.Scope == "" {
+			continue // no token opens it
+		}
+		if !strings.Contains(parts[e.Scope], "<li>"+e.Summary+"</li>") {
+			t.Errorf("%s is not said to open %s %s: %q", e.Scope, e.Method, e.Path, e.Summary)
+		}
+	}
+	if !strings.Contains(parts["read"], "Prometheus") {
+		t.Error("read is not said to open the metrics")
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *server) routes() http.Handler {
 	for _, e := range endpoints {
 		mux.Handle(e.method()+" "+e.path(), s.need(e.scope, e.by.handler(s)))
 	}
-	mux.Handle("GET /metrics", s.need(access.Read, http.HandlerFunc(s.metrics)))
+	mux.Handle("GET /metrics", s.need(metricsScope, http.HandlerFunc(s.metrics)))
 	// gokrazy's update protocol has a password of its own, which updated checks.
 	gokrazy := s.whereGokrazy(s.updated)
 	mux.Handle("/update/", gokrazy)
