@@ -160,6 +160,7 @@ type flowLine struct {
 	Refused        bool
 	Packets        uint64
 	Rule, RulePath string
+	Why            string // address that asks why; "": the policy had no say in it
 	Draft          string // address that drafts a rule; "": there is none to draft
 }
 
@@ -254,6 +255,9 @@ func (v *visit) flowLine(r *record.Record, rules ruleLists) flowLine {
 	row.Packets = r.Out.Packets
 	if r.Rule == "" {
 		row.End = or(reasonTexts[policy.Reason(r.Reason)], r.Reason)
+	}
+	if r.Rule != "" || slices.Contains(judged, policy.Reason(r.Reason)) {
+		row.Why = whyPath(r)
 	}
 	if policy.Reason(r.Reason) == policy.NotAllowed && v.may(access.Plan) {
 		row.Draft = draftPath(r)
@@ -376,6 +380,30 @@ func (v *visit) tellTop(view *flowsView, ask url.Values) error {
 		view.Sum = append(view.Sum, row)
 	}
 	return nil
+}
+
+// judged are the reasons that follow from who wants what of whom. The others are about
+// packets that would have been refused whatever the rules say.
+var judged = []policy.Reason{policy.NotAllowed, policy.Isolated}
+
+// whyPath is where it is asked why something was refused; "": too little is known of it.
+func whyPath(r *record.Record) string {
+	from, to := whyWord(r.Src), whyWord(r.Dst)
+	if from == "" || to == "" || r.Proto == 0 {
+		return ""
+	}
+	return "/why?" + url.Values{"from": {from}, "to": {to}, "protocol": {serviceText(r.Proto, r.Dst.Port)}}.Encode()
+}
+
+// whyWord is what a side is called in a question, as exactly as is known.
+func whyWord(s record.Side) string {
+	switch {
+	case s.Device != "":
+		return s.Device
+	case s.Addr.IsValid() && s.Zone != model.Box:
+		return s.Addr.String()
+	}
+	return s.Zone
 }
 
 // draftPath is where a rule is drafted that would let pass what was refused.

@@ -70,3 +70,22 @@ func TestRefusedFlowDraftsTheRuleThatLetsItPass(t *testing.T) {
 	}
 	w.as("vi", access.Viewer).get("/flows?verdict=refused").shows(t, "no rule allows it", "!/flows/draft")
 }
+
+// From what was refused it is one step to why: what is asked is filled in, and answered.
+func TestRefusedFlowLeadsToWhy(t *testing.T) {
+	b := newSampleBox(t)
+	b.start(conf1)
+	w := b.owner()
+	live := w.get("/flows/live?verdict=refused")
+	for query, want := range map[string]struct{ path, answer string }{
+		"port=445&device=tv":      {"/why?from=tv&protocol=tcp%2F445&to=nas", "A rule under allow would have to name it"},
+		"rule=tv-stays-home":      {"/why?from=tv&protocol=tcp%2F443&to=203.0.113.9", "The block tv-stays-home stands above"},
+		"port=22&verdict=refused": {"/why?from=192.168.40.107&protocol=tcp%2F22&to=nas", "A rule under allow would have to name it"},
+	} {
+		link := `href="` + strings.ReplaceAll(want.path, "&", "&amp;") + `"`
+		w.get("/flows?"+query).shows(t, link)
+		live.shows(t, link)
+		w.get(want.path).shows(t, want.answer, "!role=\"alert\"")
+	}
+	w.get("/flows?rule=browsing").shows(t, `!href="/why?`)
+}
