@@ -275,6 +275,21 @@ func TestScreens(t *testing.T) {
 	c.quiet()
 }
 
+// folded checks that tables which are cards on a phone fit it, and that what their lines
+// are called are the names of the columns.
+func (c *chrome) folded() {
+	c.b.t.Helper()
+	for _, found := range get(c, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".fold")].flatMap(t => {
+		const heads = [...t.querySelectorAll("thead th")].map(h => h.textContent);
+		const odd = [...t.querySelectorAll("[data-h]")].filter(d => d.dataset.h != heads[d.cellIndex]).map(d => d.dataset.h + " under " + heads[d.cellIndex]);
+		const wide = t.offsetParent && t.parentNode.scrollWidth > t.parentNode.clientWidth ? [t.caption.textContent + ": it scrolls sideways"] : [];
+		const roles = [...t.querySelectorAll("tr, td, th, thead, tbody")].filter(e => !e.role).map(e => e.tagName + " has no role");
+		return [...odd, ...wide, ...roles];
+	})`)) {
+		c.b.t.Errorf("%s: %s", c.path(), found)
+	}
+}
+
 // pictures checks that the page that is shown does not scroll sideways, however it is looked
 // at, and takes the pictures of it.
 func (c *chrome) pictures(name string) {
@@ -283,6 +298,9 @@ func (c *chrome) pictures(name string) {
 		c.as(l)
 		if get(c, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width {
 			c.b.t.Errorf("%s scrolls sideways at %d px", c.path(), l.width)
+		}
+		if l.width < 600 {
+			c.folded()
 		}
 		if dir := os.Getenv("BULKHEAD_SCREENS"); dir != "" {
 			c.picture(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, l.scheme, l.width)))

@@ -62,7 +62,7 @@ func TestListsSayWhatTheFileSays(t *testing.T) {
 	b.start(conf1)
 	w := b.owner()
 	for path, texts := range map[string][]string{
-		"/rules":           {"players → nextcloud: jellyfin", "<td>films</td>", "<td>kim</td>", "2027-06-30", `href="/edit?line=89"`, `href="/rules/tv-films"`, "<td>block</td>", `href="/new/rule"`},
+		"/rules":           {"players → nextcloud: jellyfin", ">films</td>", ">kim</td>", "2027-06-30", `href="/edit?line=89"`, `href="/rules/tv-films"`, ">block</td>", `href="/new/rule"`},
 		"/forwards":        {"wireguard-lab", "udp/51999", `<a href="/devices/nextcloud">nextcloud</a>`, "trial of a tunnel", "2027-01-31"},
 		"/names":           {"gw.home.arpa", "nas.home.arpa", "192.168.30.10", "out of the pool", "tracking.example", `href="/names/tv"`},
 		"/dhcp":            {"52:54:00:30:00:10", "192.168.40.100 to 192.168.40.199", "12h", `href="/dhcp/iot"`},

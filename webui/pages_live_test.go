@@ -23,7 +23,7 @@ func TestLiveFlowsComeAsRows(t *testing.T) {
 	if got := v.Header.Get("Content-Type"); v.StatusCode != http.StatusOK || got != "text/event-stream" {
 		t.Fatalf("got %d, %s\n%s", v.StatusCode, got, v.body)
 	}
-	v.shows(t, ": alive\n\n", "data: <tr><td>", "&lt;script&gt;.example", "event: skipped\ndata: 7\n\n", "!<script>")
+	v.shows(t, ": alive\n\n", "data: <tr role=\"row\"><td ", "&lt;script&gt;.example", "event: skipped\ndata: 7\n\n", "!<script>")
 	if v := b.browser().get("/flows/live/events"); !strings.HasPrefix(v.Header.Get("Location"), "/login") {
 		t.Errorf("a stranger gets %d\n%s", v.StatusCode, v.body)
 	}

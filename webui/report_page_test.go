@@ -31,6 +31,6 @@ func TestHandbookHasTheNames(t *testing.T) {
 	b := newSampleBox(t)
 	b.start(conf1)
 	w := b.owner()
-	contains(t, w.get("/handbook"), http.StatusOK, `<h2>DNS names</h2>`, `<th scope="row">nas.home.arpa</th><td>192.168.30.10</td>`)
+	contains(t, w.get("/handbook"), http.StatusOK, `<h2>DNS names</h2>`, `>nas.home.arpa</th><td role="cell" data-h="Stands for">192.168.30.10</td>`)
 	contains(t, w.get("/handbook.md"), http.StatusOK, "## DNS names", "| tracking.example | nothing, with all names below it | iot |")
 }

@@ -34,7 +34,7 @@ func TestSystemSaysWhatTheBoxIs(t *testing.T) {
 	b.start(conf1)
 	w := b.owner()
 	vi := w.as("vi", access.Viewer)
-	w.reads(w.get("/system"), 200, []string{"2026.11.20-3f9c2ab", "Linux 6.12.57", "up, 2.5 Gbit/s", "iot (VLAN 40)", "<td>internet</td>", "no cable", "52:54:00:10:00:03",
+	w.reads(w.get("/system"), 200, []string{"2026.11.20-3f9c2ab", "Linux 6.12.57", "up, 2.5 Gbit/s", "iot (VLAN 40)", ">internet</td>", "no cable", "52:54:00:10:00:03",
 		b.control("GET").Fingerprint.String(), `href="/users"`, `href="/system/backup"`})
 	vi.reads(vi.get("/system"), 200, []string{"up, 1 Gbit/s"}, `href="/users"`, `href="/system/backup"`, `href="/system/secrets"`)
 	vi.reads(vi.get("/system/contents"), 200, []string{"golang.org/x/sys", "e2fsprogs", "&lt;b&gt;evil"}, "<b>evil")

@@ -52,7 +52,7 @@ func TestNewDeviceIsIsolatedOnThePages(t *testing.T) {
 	p.see("POST", path+"/release", nil, path+"?done=release", "Isolate it")
 	// Whoever asks is not let to lock themselves out.
 	_, page, _ = p.ask("GET", "/devices?zone=management", nil)
-	_, rest, _ := strings.Cut(page, `<th scope="row"><a href="/devices/`)
+	_, rest, _ := strings.Cut(page, `<th scope="row" role="rowheader"><a href="/devices/`)
 	own, _, found := strings.Cut(rest, `"`)
 	if !found {
 		t.Fatalf("the desk was not seen:\n%s", page)
