@@ -26,11 +26,12 @@ func (a *app) isolateCommand() *cobra.Command {
 		Long: `Keep a machine from everybody, at once and without confirmation: it reaches nothing
 but the box's DHCP server and a page that says so, nobody reaches it, and its open
 connections end. It stays so over restarts and other changes, until WHEN or until it is
-released. What it tries meanwhile is recorded as refused. Within its zone the box is not
-in the path.
+released. Within its zone the box is not in the path.
 
 Whatever name the machine asks for is the box's, and whatever page it opens over HTTP is
 the one that says so. Over HTTPS it finds nobody: no certificate is good for every name.
+What it tries is recorded: questions for names and pages as allowed by box:isolated, which
+answers them here, and all else as refused.
 
 ` + machineHelp + `
 

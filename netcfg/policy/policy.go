@@ -288,7 +288,7 @@ func (p *Policy) ownRules() {
 		dns    = p.own("box:dns", "the box answers names")
 		ping   = p.own("box:ping", "the box answers pings")
 		admin  = p.own("box:admin", "the management pages")
-		notice = p.own("box:isolated", "isolated machines are told that they are")
+		notice = p.own(svcconf.NoticeRule, "isolated machines are told that they are")
 		reply  = p.own("box:dhcp-reply", "answers of the box's DHCP server")
 		ask    = p.own("box:resolve", "the box's resolver asks upstream")
 		lease  = p.own("box:uplink", "the box keeps its lease at the uplink")

@@ -198,6 +198,10 @@ const (
 	NoticeDNS  = 7153 // UDP and TCP
 )
 
+// NoticeRule is the name of the rule that lets them ask. Whoever a record of that names as
+// the destination has not heard of it.
+const NoticeRule = "box:isolated"
+
 // Notice is where isolated machines of a zone are told that they are.
 type Notice struct {
 	Zone    string     `json:"zone"`

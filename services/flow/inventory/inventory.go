@@ -315,7 +315,7 @@ func (v *Inventory) Records(now time.Time, list []record.Record) {
 					v.Touches++
 				}
 			}
-			if src != nil {
+			if src != nil && r.Rule != svcconf.NoticeRule {
 				src.talk(r)
 				v.judge(now, src, r)
 			}

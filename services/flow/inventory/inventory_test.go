@@ -154,6 +154,21 @@ func TestDeviceAsItIsShown(t *testing.T) {
 	}
 }
 
+// What an isolated machine asks is answered by the box: nobody else has heard of it.
+func TestIsolatedDeviceTalksToNobody(t *testing.T) {
+	v := house(t)
+	c := client(later, 100, "fridge")
+	v.Client(c)
+	v.Records(later, []record.Record{{
+		Start: later, End: later, Src: record.Side{Zone: "iot", Addr: c.Address},
+		Dst: record.Side{Zone: model.Internet, Addr: addr("198.51.100.7"), Port: 80}, Proto: 6,
+		Verdict: record.Allowed, Rule: svcconf.NoticeRule,
+	}})
+	if d := v.Devices()[0]; len(d.Talks) > 0 {
+		t.Errorf("it talks to %+v", d.Talks)
+	}
+}
+
 // TestZoneWithoutNamesHasNone holds the privacy of a zone: who has an address is known,
 // and still not looked up.
 func TestZoneWithoutNamesHasNone(t *testing.T) {
