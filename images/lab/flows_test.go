@@ -391,9 +391,11 @@ func serving(t *testing.T, ctx context.Context, l *lab.Lab) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line := range strings.Lines(out) { // sk Eth Pid Groups …
+		// The kernel's "Pid" is that of one of the process's sockets only.
+		own := sockets(l.Daemons["flowd"].PID())
+		for line := range strings.Lines(out) { // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
 			f := strings.Fields(line)
-			if len(f) > 3 && f[1] == strconv.Itoa(unix.NETLINK_NETFILTER) && f[2] == strconv.Itoa(l.Daemons["flowd"].PID()) && f[3] == "00000005" {
+			if len(f) > 9 && f[1] == strconv.Itoa(unix.NETLINK_NETFILTER) && f[3] == "00000005" && own[f[9]] {
 				return
 			}
 		}
@@ -403,6 +405,19 @@ func serving(t *testing.T, ctx context.Context, l *lab.Lab) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// sockets are the inodes of a process's sockets.
+func sockets(pid int) map[string]bool {
+	own := make(map[string]bool)
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd) // it may be closed by now
+		if inode, ok := strings.CutPrefix(to, "socket:["); ok {
+			own[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	return own
 }
 
 // TestFloodOfRefusalsIsCounted sends refused packets to as many addresses and ports as
