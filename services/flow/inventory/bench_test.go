@@ -12,7 +12,7 @@ import (
 // BenchmarkRecords is what a record costs, of which most are of known devices that do as
 // always.
 func BenchmarkRecords(b *testing.B) {
-	v := inventory.New(start, nil)
+	v := inventory.New(start, inventory.Lists{})
 	v.Configure(config())
 	list := make([]record.Record, 256)
 	for i := range list {

@@ -32,12 +32,13 @@ type habits struct {
 }
 
 // habit is one thing that a device does: it uses a service of a zone, or it reaches a
-// part of the internet.
+// part of the internet: a country, or a network where no country is known.
 type habit struct {
-	Zone  string       `json:"zone"`
-	Proto uint8        `json:"proto,omitempty"`
-	Port  uint16       `json:"port,omitempty"` // highPort stands for it and all above
-	Net   netip.Prefix `json:"net,omitzero"`
+	Zone    string       `json:"zone"`
+	Proto   uint8        `json:"proto,omitempty"`
+	Port    uint16       `json:"port,omitempty"` // highPort stands for it and all above
+	Net     netip.Prefix `json:"net,omitzero"`
+	Country string       `json:"country,omitempty"`
 }
 
 // highPort is the first of the ports that programs use without having been given one.
@@ -54,18 +55,28 @@ func (v *Inventory) learn(step time.Duration) {
 }
 
 // habitsIn is what a connection shows of its source.
-func habitsIn(r *record.Record) []habit {
+func (v *Inventory) habitsIn(r *record.Record) []habit {
 	list := []habit{{Zone: r.Dst.Zone, Proto: r.Proto, Port: min(r.Dst.Port, highPort)}}
-	if r.Dst.Zone == model.Internet && r.Dst.Addr.IsValid() {
-		bits := 16
-		if !r.Dst.Addr.Is4() {
-			bits = 32 // what a provider has
-		}
-		if net, err := r.Dst.Addr.Prefix(bits); err == nil {
-			list = append(list, habit{Zone: r.Dst.Zone, Net: net})
-		}
+	if r.Dst.Zone != model.Internet || !r.Dst.Addr.IsValid() {
+		return list
+	}
+	if c := v.lists.country(r.Dst.Addr); c != "" {
+		return append(list, habit{Zone: r.Dst.Zone, Country: c})
+	}
+	if net := network(r.Dst.Addr); net.IsValid() {
+		list = append(list, habit{Zone: r.Dst.Zone, Net: net})
 	}
 	return list
+}
+
+// network is the part of the internet that an address counts as.
+func network(a netip.Addr) netip.Prefix {
+	bits := 16
+	if !a.Is4() {
+		bits = 32 // what a provider has
+	}
+	net, _ := a.Prefix(bits)
+	return net
 }
 
 // judge tells of a connection that is unlike all that its source had before. It is told
@@ -76,7 +87,7 @@ func (v *Inventory) judge(now time.Time, d *device, r *record.Record) {
 		return
 	}
 	var strange []habit
-	for _, b := range habitsIn(r) {
+	for _, b := range v.habitsIn(r) {
 		if _, ok := h.known[b]; ok {
 			continue
 		}
@@ -92,6 +103,12 @@ func (v *Inventory) judge(now time.Time, d *device, r *record.Record) {
 		h.known[b] = struct{}{}
 		v.learnt++
 		v.News++
+		if b.Country != "" {
+			// What was learnt while the box knew no countries.
+			if _, ok := h.known[habit{Zone: b.Zone, Net: network(r.Dst.Addr)}]; ok {
+				continue
+			}
+		}
 		strange = append(strange, b)
 	}
 	if len(strange) > 0 && h.time >= LearnTime {
@@ -109,7 +126,10 @@ func (v *Inventory) strange(now time.Time, d *device, r *record.Record, first ha
 		return
 	}
 	what := fmt.Sprintf("%s of %s", service(r.Proto, r.Dst.Port), r.Dst.Zone)
-	if first.Net.IsValid() {
+	switch {
+	case first.Country != "":
+		what = "country " + first.Country
+	case first.Net.IsValid():
 		what = fmt.Sprintf("%s on the internet", first.Net)
 	}
 	text := fmt.Sprintf("%s reached %s (%s) for the first time", d.quoted(), what, quote(peer(r)))

@@ -36,7 +36,7 @@ const introduction = 10 * time.Second
 
 // Inventory is the devices that were seen. It is not safe for concurrent use.
 type Inventory struct {
-	vendor func(model.MAC) string
+	lists Lists
 
 	zones   map[string]model.Recorded // that devices are in
 	links   map[string]string         // zones by link
@@ -65,14 +65,30 @@ type device struct {
 	habits    habits
 }
 
-// New returns an empty inventory that begins now. vendor names the maker of a MAC, "" if
-// it does not know; it may be nil.
-func New(now time.Time, vendor func(model.MAC) string) *Inventory {
-	if vendor == nil {
-		vendor = func(model.MAC) string { return "" }
+// Lists are what others know. Each says "" of what it does not know, and may be nil.
+type Lists struct {
+	Vendor  func(model.MAC) string  // who made a network card
+	Country func(netip.Addr) string // where an address of the internet is, by ISO 3166-1: "DE"
+}
+
+func (l Lists) vendor(mac model.MAC) string {
+	if l.Vendor == nil {
+		return ""
 	}
+	return l.Vendor(mac)
+}
+
+func (l Lists) country(a netip.Addr) string {
+	if l.Country == nil {
+		return ""
+	}
+	return l.Country(a)
+}
+
+// New returns an empty inventory that begins now.
+func New(now time.Time, lists Lists) *Inventory {
 	return &Inventory{
-		vendor:  vendor,
+		lists:   lists,
 		devices: make(map[model.MAC]*device),
 		holders: make(map[netip.Addr]model.MAC),
 		scans:   make(map[source]*scan),
@@ -125,7 +141,7 @@ func (v *Inventory) see(at time.Time, mac model.MAC, zone string) *device {
 		v.makeRoom()
 		d = &device{Device: Device{MAC: mac, Zone: zone, First: at, Last: at, Randomised: mac[0]&2 != 0}}
 		if !d.Randomised {
-			d.Vendor = v.vendor(mac)
+			d.Vendor = v.lists.vendor(mac)
 		}
 		d.announced = at.Sub(v.began) < Settling
 		v.devices[mac] = d

@@ -48,12 +48,12 @@ func config() svcconf.Flow {
 // house is an inventory that has settled.
 func house(t *testing.T) *inventory.Inventory {
 	t.Helper()
-	v := inventory.New(start, func(m model.MAC) string {
+	v := inventory.New(start, inventory.Lists{Vendor: func(m model.MAC) string {
 		if m[0] == 0 {
 			return "Acme"
 		}
 		return ""
-	})
+	}})
 	v.Configure(config())
 	v.Tick(later)
 	return v
@@ -116,7 +116,7 @@ func TestKnownDeviceIsNoNews(t *testing.T) {
 }
 
 func TestWhatIsThereAtFirstIsNoNews(t *testing.T) {
-	v := inventory.New(start, nil)
+	v := inventory.New(start, inventory.Lists{})
 	v.Configure(config())
 	v.Client(client(start.Add(time.Minute), 100, "fridge"))
 	v.Tick(later.Add(time.Hour))
@@ -316,6 +316,37 @@ func TestNewBehaviour(t *testing.T) {
 	wantTexts(t, v, `new-behaviour: "camera" reached 1.1.0.0/16 on the internet ("1.1.1.1") for the first time`)
 }
 
+// TestNewCountry: where the country of an address is known it counts, and not the network.
+// A box that learns of countries later goes by the networks that it has seen.
+func TestNewCountry(t *testing.T) {
+	v := house(t)
+	now := later
+	v.Records(now, []record.Record{allowed(now, "203.0.1.1", 443)}) // no list yet
+	now = watch(v, now, inventory.LearnTime+time.Hour)
+	wantTexts(t, v)
+	data, err := v.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := map[string]string{"203.0.1.1": "NL", "203.0.7.7": "BE", "192.0.2.1": "NL", "9.9.9.9": "US", "8.8.8.8": "US"}
+	lists := inventory.Lists{Country: func(a netip.Addr) string { return where[a.String()] }}
+	for range 2 { // it remembers
+		if v, err = inventory.Decode(data, lists); err != nil {
+			t.Fatal(err)
+		}
+		v.Configure(config())
+		v.Records(now, []record.Record{allowed(now, "203.0.1.1", 443), allowed(now, "203.0.7.7", 443), allowed(now, "192.0.2.1", 443)})
+		wantTexts(t, v)
+		if data, err = v.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.Records(now, []record.Record{allowed(now, "9.9.9.9", 443), allowed(now, "8.8.8.8", 443), allowed(now, "7.7.7.7", 443)})
+	wantTexts(t, v,
+		`new-behaviour: "camera" reached country US ("9.9.9.9") for the first time`,
+		`new-behaviour: "camera" reached 7.7.0.0/16 on the internet ("7.7.7.7") for the first time`)
+}
+
 // TestClockThatIsSetTeachesNothing: a box without a clock begins in 1970.
 func TestClockThatIsSetTeachesNothing(t *testing.T) {
 	v := house(t)
@@ -416,7 +447,7 @@ func TestInventoryComesBackAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := inventory.Decode(data, nil)
+	w, err := inventory.Decode(data, inventory.Lists{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +491,7 @@ func TestWorstInventoryCanBeReadAgain(t *testing.T) {
 	if len(data) > inventory.MaxFile {
 		t.Errorf("%d bytes are too many to be read again", len(data))
 	}
-	w, err := inventory.Decode(data, nil)
+	w, err := inventory.Decode(data, inventory.Lists{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,7 +503,7 @@ func TestWorstInventoryCanBeReadAgain(t *testing.T) {
 
 // FuzzDecode holds that no file makes more than there may be.
 func FuzzDecode(f *testing.F) {
-	v := inventory.New(start, nil)
+	v := inventory.New(start, inventory.Lists{})
 	v.Configure(config())
 	v.Client(client(later, 100, "fridge"))
 	v.Records(later, []record.Record{allowed(later, "198.51.100.7", 443)})
@@ -484,7 +515,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(`{"began":"2026-11-27T12:00:00Z","devices":[{"mac":"00:00:00:00:00:01","addresses":[{}],"habits":[{}]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := inventory.Decode(data, nil)
+		v, err := inventory.Decode(data, inventory.Lists{})
 		if err != nil {
 			return
 		}

@@ -43,12 +43,12 @@ func (v *Inventory) Encode() ([]byte, error) {
 }
 
 func compareHabits(a, b habit) int {
-	return cmp.Or(strings.Compare(a.Zone, b.Zone), a.Net.Compare(b.Net), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
+	return cmp.Or(strings.Compare(a.Zone, b.Zone), a.Net.Compare(b.Net), strings.Compare(a.Country, b.Country), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
 }
 
 // Decode returns the inventory that [Inventory.Encode] made. Nothing in it is larger than
 // it may be, whatever is in the file.
-func Decode(data []byte, vendor func(model.MAC) string) (*Inventory, error) {
+func Decode(data []byte, lists Lists) (*Inventory, error) {
 	var s saved
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("decode inventory: %w", err)
@@ -56,7 +56,7 @@ func Decode(data []byte, vendor func(model.MAC) string) (*Inventory, error) {
 	if s.Began.IsZero() {
 		return nil, fmt.Errorf("decode inventory: it never began")
 	}
-	v := New(s.Began, vendor)
+	v := New(s.Began, lists)
 	for key, at := range s.Told {
 		if len(v.told.last) < maxTold {
 			v.told.last[key] = at
@@ -85,12 +85,13 @@ func (v *Inventory) restore(o savedDevice) {
 	d.Traffic.Hour = d.Traffic.Hour.UTC().Truncate(time.Hour)
 	d.Randomised = d.MAC[0]&2 != 0
 	if !d.Randomised {
-		d.Vendor = cmp.Or(v.vendor(d.MAC), d.Vendor)
+		d.Vendor = cmp.Or(v.lists.vendor(d.MAC), d.Vendor)
 	}
 	d.habits = habits{time: min(max(o.Watched, 0), LearnTime), varied: o.Varied}
 	if len(o.Habits) > 0 && len(o.Habits) <= maxHabits && !o.Varied && v.learnt+len(o.Habits) <= maxLearnt {
 		d.habits.known = make(map[habit]struct{}, len(o.Habits))
 		for _, b := range o.Habits {
+			b.Country = b.Country[:min(len(b.Country), 2)]
 			d.habits.known[b] = struct{}{}
 		}
 		v.learnt += len(d.habits.known)

@@ -51,7 +51,7 @@ func TestTrafficIsKnownByTheHour(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err = inventory.Decode(data, nil); err != nil {
+	if v, err = inventory.Decode(data, inventory.Lists{}); err != nil {
 		t.Fatal(err)
 	}
 	v.Configure(config())

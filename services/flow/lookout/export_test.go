@@ -8,3 +8,6 @@ var (
 	Step             = (*Lookout).step
 	LookAtNeighbours = (*Lookout).lookAtNeighbours
 )
+
+// Country is where the program takes an address to be.
+var Country = country

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/phuslu/iploc"
 	"golang.org/x/sync/errgroup"
 
 	"bulkhead/netcfg/model"
@@ -80,13 +81,13 @@ func Open(log *slog.Logger, dirs run.Dirs) (*Lookout, error) {
 	if l.makers, err = oui.Open(oui.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("makers of devices are not known", "err", err)
 	}
-	vendor := func(mac model.MAC) string { return l.makers.Vendor(mac) }
+	lists := inventory.Lists{Vendor: l.makers.Vendor, Country: country}
 	err = l.load(inventoryFile, inventory.MaxFile, func(data []byte) error {
-		l.inv, err = inventory.Decode(data, vendor)
+		l.inv, err = inventory.Decode(data, lists)
 		return err
 	})
 	if l.inv == nil {
-		l.inv = inventory.New(time.Now(), vendor)
+		l.inv = inventory.New(time.Now(), lists)
 	}
 	l.news = new(news.Log)
 	err = errors.Join(err, l.load(eventsFile, news.MaxFile, func(data []byte) error {
@@ -101,6 +102,19 @@ func Open(log *slog.Logger, dirs run.Dirs) (*Lookout, error) {
 	}
 	l.saved.at = time.Now()
 	return l, nil
+}
+
+// country says where an address is by the list of IP2Location Lite, which is in the program.
+// That for IPv6 would take 3 MB as soon as it is asked, and IPv6 is closed so far.
+func country(a netip.Addr) string {
+	const none = "ZZ" // no country: nobody has the address, or who has it does not say
+	if !a.Is4() {
+		return ""
+	}
+	if c := iploc.IPCountry(a); c != none {
+		return c
+	}
+	return ""
 }
 
 // load reads a file, and sets it aside if it makes no sense.

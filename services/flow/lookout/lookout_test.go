@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,31 @@ func heard(at time.Time) svcconf.DHCPHeard {
 	return svcconf.DHCPHeard{
 		Clients: []svcconf.DHCPClient{{Zone: "iot", MAC: fridge, Address: netip.MustParseAddr("192.168.40.7"), Hostname: "fridge", Seen: at}},
 		Servers: []svcconf.DHCPServer{{Zone: "iot", Server: netip.MustParseAddr("192.168.40.66"), Client: fridge, Seen: at}},
+	}
+}
+
+// TestCountries asks for a few whose owners have said for decades where they are, and for one
+// in each /20, by which no list may go wrong.
+func TestCountries(t *testing.T) {
+	for addr, want := range map[string]string{
+		"8.8.8.8": "US", "193.0.6.139": "NL", "192.168.1.1": "", "203.0.113.9": "", "0.0.0.0": "", "255.255.255.255": "", "224.0.0.1": "", "2001:db8::1": "",
+	} {
+		if got := lookout.Country(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: got %q, want %q", addr, got, want)
+		}
+	}
+	known := 0
+	for i := range 1 << 20 {
+		c := lookout.Country(netip.AddrFrom4([4]byte{byte(i >> 12), byte(i >> 4), byte(i << 4), 1}))
+		if c != "" {
+			known++
+		}
+		if c != "" && (len(c) != 2 || c != strings.ToUpper(c)) {
+			t.Fatalf("%d: %q", i, c)
+		}
+	}
+	if known < 1<<19 {
+		t.Errorf("the country of %d in %d is known", known, 1<<20)
 	}
 }
 
