@@ -16,14 +16,26 @@ const around = 3
 
 // Unified returns the difference in the unified format, and "" if there is none.
 func Unified(oldName, newName, old, new string) string {
+	return UnifiedUnder(oldName, newName, old, new, func(string) bool { return false })
+}
+
+// UnifiedUnder is Unified that says of each place under which heading of the old text it
+// is, as diff -F does: heading tells which lines are one.
+func UnifiedUnder(oldName, newName, old, new string, heading func(line string) bool) string {
 	if old == new {
 		return ""
 	}
 	a, b := lines(old), lines(new)
 	var out strings.Builder
 	fmt.Fprintf(&out, "--- %s\n+++ %s\n", oldName, newName)
+	at, under := 0, "" // the last heading of a[:at]
 	for _, h := range hunks(edits(a, b)) {
-		h.write(&out, a, b)
+		for ; at < h.start(); at++ {
+			if heading(a[at]) {
+				under = " " + strings.TrimSpace(a[at])
+			}
+		}
+		h.write(&out, a, b, under)
 	}
 	return out.String()
 }
@@ -155,11 +167,14 @@ func hunks(edits []edit) []hunk {
 	return list
 }
 
-func (h hunk) write(out *strings.Builder, a, b []string) {
+// start is the line of the old text with which h begins.
+func (h hunk) start() int { return h[0].a0 - min(around, h[0].a0) }
+
+func (h hunk) write(out *strings.Builder, a, b []string, under string) {
 	first, last := h[0], h[len(h)-1]
-	before, after := min(around, first.a0), min(around, len(a)-last.a1)
-	fmt.Fprintf(out, "@@ -%s +%s @@\n", span(first.a0-before, last.a1+after), span(first.b0-before, last.b1+after))
-	x := first.a0 - before
+	before, after := first.a0-h.start(), min(around, len(a)-last.a1)
+	fmt.Fprintf(out, "@@ -%s +%s @@%s\n", span(first.a0-before, last.a1+after), span(first.b0-before, last.b1+after), under)
+	x := h.start()
 	for _, e := range h {
 		write(out, " ", a[x:e.a0])
 		write(out, "-", a[e.a0:e.a1])

@@ -72,6 +72,30 @@ func patched(t *testing.T, old, new string) string {
 	return string(got)
 }
 
+func TestPlacesAreUnderHeadings(t *testing.T) {
+	part := func(name, last string) string {
+		return name + " {\n" + strings.Repeat("  rule\n", 5) + "  " + last + "\n}\n"
+	}
+	old := part("a", "x") + part("b", "x") + "  rule\n  rule\n  y\n"
+	new := part("a", "x") + part("b", "z") + "  rule\n  rule\n  y\n"
+	want := `--- old
++++ new
+@@ -12,7 +12,7 @@ b {
+   rule
+   rule
+   rule
+-  x
++  z
+ }
+   rule
+   rule
+`
+	got := textdiff.UnifiedUnder("old", "new", old, new, func(line string) bool { return strings.HasSuffix(line, "{\n") })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the difference differs (-want +got):\n%s", diff)
+	}
+}
+
 func TestPatchTakesIt(t *testing.T) {
 	if _, err := exec.LookPath("patch"); err != nil {
 		t.Skip("patch is not installed")
