@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"netcfg/txn":     {"services/file", "netcfg/gitrepo"}, // entries know their commit: it must stay what it was
 	"netcfg/apply":   {"services/file", "netcfg/strictjson", "netcfg/state", "netcfg/nft", "netcfg/plan", "netcfg/facts", "netcfg/policy", "netcfg/model", "netcfg/diag", "netcfg/svcconf"},
 	// api shows the uplink's lease, which is a fact.
-	"netcfg/api":     {"services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
+	"netcfg/api":     {"netcfg/textdiff", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	"netcfg/secrets": {"services/file"},
 	// backup has the leases as they are published.
 	"netcfg/backup": {"netcfg/strictjson", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
@@ -64,7 +64,7 @@ var layers = map[string][]string{
 	"services/run":      {"services/file", "netcfg/strictjson"},
 	"services/privdrop": {},
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
-	"services/console": {"services/auth/api", "services/auth/access", "services/auth/audit", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
+	"services/console": {"netcfg/textdiff", "services/auth/api", "services/auth/access", "services/auth/audit", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/update/manifest"},
 	"services/sock": {},
 	// metrics knows who the daemons are, and that webuid collects.
@@ -86,10 +86,10 @@ var layers = map[string][]string{
 	"webui": {"webui/report", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// report is told all it writes about; rules of no use are found as the CLI finds them.
-	"webui/report": {"netcfg/suggest", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui/report": {"netcfg/textdiff", "netcfg/suggest", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// remote is the workstation's end of what webui serves, netcfgd's API included.
-	"webui/remote": {"services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui/remote": {"netcfg/textdiff", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 }
 

@@ -73,6 +73,7 @@ func TestPlanSaysWhatAChangeWouldDo(t *testing.T) {
 	v := w.post("/change/plan", url.Values{"file": {strings.ReplaceAll(string(s.file)+"# <b>films</b>\n", "\n", "\r\n")}, "why": {`"films"`}})
 	contains(t, v, http.StatusOK, "no longer", "zone iot moves from VLAN 40", "3 open connections end", "holds now, and did not before", "still reach the box",
 		"<code># &lt;b&gt;films&lt;/b&gt;</code>", "create VLAN 41", `value="&#34;films&#34;"`, `name="minutes" value="2" class="main">Try for 2 minutes</button>`, "Try for</span> 10 minutes")
+	contains(t, v, http.StatusOK, " @@ map guest_internet.allow.zone.port {", "\n&#43;\t\t\t     udp . 443 comment &#34;&lt;script&gt;&#34;", "And 12 more.")
 	if n := strings.Count(v.body, `<tr class="added"><td>`) + strings.Count(v.body, `<tr class="removed"><td>`); n != 1 {
 		t.Errorf("%d lines of the file change, want 1\n%s", n, v.body)
 	}

@@ -108,7 +108,7 @@ var endpoints = []endpoint{
 	{"GET history", access.Read, netcfgd, "The changes that were confirmed, newest first, without the files and what they made possible", nil, []api.Entry{}, nil},
 	{"GET history/{number}", access.Read, netcfgd, "One change, with the file", nil, api.Entry{}, []int{404}},
 	{"GET history/{from}/diff/{to}", access.Read, netcfgd, "How two changes differ: their files, and what they allow", nil, api.Diff{}, []int{404}},
-	{"POST plan", access.Plan, netcfgd, "What a file would change", api.File{}, api.Plan{}, []int{422}},
+	{"POST plan", access.Plan, netcfgd, "What a file would change", api.Proposal{}, api.Plan{}, []int{422}},
 	{"POST apply", access.Apply, netcfgd, "Try a file: it is in force, and undone unless it is confirmed in time", api.Change{}, api.Trial{}, []int{404, 409, 422}},
 	{"POST undo", access.Apply, netcfgd, "Try the configuration before the last change", api.Undo{}, api.Trial{}, []int{404, 409, 422}},
 	{"GET pending", access.Read, netcfgd, "The change that is not confirmed yet, and what became of the last one", nil, api.Trials{}, nil},

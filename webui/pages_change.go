@@ -68,7 +68,7 @@ func (v *visit) propose(p proposal) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	plan, err := v.box().Plan(v.Context(), api.Proposal{File: api.File{Name: p.Name, Data: p.File}})
+	plan, err := v.box().Plan(v.Context(), api.Proposal{File: api.File{Name: p.Name, Data: p.File}, Ruleset: true})
 	refused, isRefused := errors.AsType[*api.Refused](err)
 	switch {
 	case isRefused:
@@ -137,6 +137,7 @@ type planView struct {
 	Lockout         string
 	Steps           few[api.Step]
 	Diff            few[diffLine]
+	Ruleset         few[string] // lines of how the packet filter's rules differ
 }
 
 // maxLines is how much of one kind a page shows: a first configuration changes everything.
@@ -165,6 +166,10 @@ func (p *planView) tell(plan *api.Plan, file []byte) {
 	}
 	if plan.Lockout != "" {
 		p.Lockout = api.LockoutText(plan.Lockout)
+	}
+	if d := plan.Ruleset; d != nil {
+		p.Ruleset = fewOf(slices.Collect(strings.Lines(d.Text)))
+		p.Ruleset.More += d.More
 	}
 }
 

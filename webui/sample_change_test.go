@@ -144,6 +144,11 @@ func (s *trials) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 		Path:  &impact.Path{Address: p.Origin.Address, Zone: "admin", Text: fmt.Sprintf("You are laptop-anna (%s) in zone admin, and still reach the box at 192.168.10.1.", p.Origin.Address)},
 		Steps: []api.Step{{Text: "create VLAN 41 on trunk as trunk.41"}, {Text: "load the ruleset", Risk: "no packet is lost"}},
 	}
+	if p.Ruleset {
+		plan.Ruleset = &api.RulesetDiff{More: 12, Text: "--- in force\n+++ proposed\n@@ -223,4 +223,5 @@ map guest_internet.allow.zone.port {\n" +
+			" \t\ttype inet_proto . inet_service : mark\n-\t\telements = { tcp . 443 comment \"browsing\" : 0x06d991d0 }\n" +
+			"+\t\telements = { tcp . 443 comment \"browsing\" : 0x06d991d0,\n+\t\t\t     udp . 443 comment \"<script>\" : 0x06d991d0 }\n \t}\n"}
+	}
 	if lineWith(p.Data, "locks out") > 0 {
 		plan.Lockout = "no admin zone reaches the box"
 	}

@@ -3,6 +3,7 @@
 package webui_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/impact"
 	auth "bulkhead/services/auth/api"
 )
 
@@ -113,7 +115,17 @@ func largeHome() []byte {
 // large is the sample with a large configuration.
 type large struct {
 	sample
-	result *compile.Result
+	result   *compile.Result
+	proposed *compile.Result // with all 5,000 rules changed
+}
+
+// Plan says how the rules become those that are proposed, whatever the file says.
+func (l large) Plan(ctx context.Context, p api.Proposal) (*api.Plan, error) {
+	plan, err := l.sample.Plan(ctx, p)
+	if err == nil && p.Ruleset {
+		plan.Ruleset = api.RulesetDiffOf(impact.Change{Old: impact.Side{State: l.result.State}, New: impact.Side{State: l.proposed.State}})
+	}
+	return plan, err
 }
 
 func (l large) Matrix(context.Context) (*api.Matrix, error) {
@@ -129,7 +141,8 @@ func newLargeBox(t testing.TB) *box {
 	t.Helper()
 	b := newEmptyBox(t)
 	b.answerAt(b.o.Flowd, sampleFlowd())
-	b.netcfgd(api.NewServer(large{sample{newTrials(b), newQuarantine()}, compiled(largeHome())}, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
+	moved := bytes.ReplaceAll(largeHome(), []byte("protocols: tcp/"), []byte("protocols: udp/"))
+	b.netcfgd(api.NewServer(large{sample{newTrials(b), newQuarantine()}, compiled(largeHome()), compiled(moved)}, auth.NewClient(b.o.Authd), slog.New(slog.DiscardHandler)))
 	return b
 }
 
@@ -146,7 +159,12 @@ func TestPagesOfALargeNetworkAreSmall(t *testing.T) {
 			t.Errorf("%s: got %d, %d bytes", path, v.StatusCode, len(v.body))
 		}
 	}
-	v := w.get("/zones/zone0/zone1")
+	v := w.post("/change/plan", url.Values{"file": {"a: small file\n"}})
+	t.Logf("the plan: %d bytes", len(v.body))
+	if v.StatusCode != http.StatusOK || len(v.body) > 100<<10 || !strings.Contains(v.body, "Rules of the packet filter that change") {
+		t.Errorf("the plan: got %d, %d bytes", v.StatusCode, len(v.body))
+	}
+	v = w.get("/zones/zone0/zone1")
 	found := strings.Contains(v.body, "More rules")
 	seen := strings.Count(v.body, `scope="row">rule-`)
 	for i := 0; found && i < 100; i++ {
@@ -179,4 +197,11 @@ func BenchmarkPagesOfALargeNetwork(b *testing.B) {
 			}
 		})
 	}
+	b.Run("/change/plan", func(b *testing.B) {
+		for b.Loop() {
+			if v := w.post("/change/plan", url.Values{"file": {"a: small file\n"}}); v.StatusCode != http.StatusOK {
+				b.Fatalf("got %d", v.StatusCode)
+			}
+		}
+	})
 }

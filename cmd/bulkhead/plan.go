@@ -14,6 +14,7 @@ import (
 
 func (a *app) planCommand() *cobra.Command {
 	var from string
+	var ruleset bool
 	cmd := &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show what a configuration file would change",
@@ -28,16 +29,20 @@ Without --from the running netcfgd is asked, which knows the box as it is. With
 that they name is there; its leases and open connections are not known then. A FILE
 of "-" is standard input.
 
+With --ruleset the difference of the rules follows that the packet filter is given, as
+nft prints them: 400 lines of it at most.
+
 ` + exitHelp,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeFiles,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), from, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), from, args[0], ruleset) },
 	}
 	cmd.Flags().StringVar(&from, "from", "", "compare with this `file` instead of the running box")
+	cmd.Flags().BoolVar(&ruleset, "ruleset", false, "show how the packet filter's rules differ as well")
 	return cmd
 }
 
-func (a *app) plan(ctx context.Context, from, file string) error {
-	p, err := a.planOf(ctx, from, file)
+func (a *app) plan(ctx context.Context, from, file string, ruleset bool) error {
+	p, err := a.planOf(ctx, from, file, ruleset)
 	if err != nil {
 		return err
 	}
@@ -52,12 +57,12 @@ func (a *app) plan(ctx context.Context, from, file string) error {
 	return err
 }
 
-func (a *app) planOf(ctx context.Context, from, file string) (*api.Plan, error) {
+func (a *app) planOf(ctx context.Context, from, file string, ruleset bool) (*api.Plan, error) {
 	if from == "-" && file == "-" {
 		return nil, fmt.Errorf("%w: only one of two files can be standard input", errUsage)
 	}
 	if from != "" {
-		return a.planBetween(from, file)
+		return a.planBetween(from, file, ruleset)
 	}
 	f, err := readFile(file)
 	if err != nil {
@@ -67,11 +72,11 @@ func (a *app) planOf(ctx context.Context, from, file string) (*api.Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	return c.Plan(ctx, api.Proposal{File: f})
+	return c.Plan(ctx, api.Proposal{File: f, Ruleset: ruleset})
 }
 
 // planBetween compares two files.
-func (a *app) planBetween(from, file string) (*api.Plan, error) {
+func (a *app) planBetween(from, file string, ruleset bool) (*api.Plan, error) {
 	old, _, err := a.parse(from)
 	if err != nil {
 		return nil, err
@@ -86,7 +91,11 @@ func (a *app) planBetween(from, file string) (*api.Plan, error) {
 		return nil, &api.Refused{Problems: warnings, Failed: failed}
 	}
 	change := impact.Change{Old: sideOf(before), New: sideOf(after), Now: a.now()}
-	return api.PlanOf(before.Policy, change, plan.Make(before.State, after.State), warnings), nil
+	p := api.PlanOf(before.Policy, change, plan.Make(before.State, after.State), warnings)
+	if ruleset {
+		p.Ruleset = api.RulesetDiffOf(change)
+	}
+	return p, nil
 }
 
 func sideOf(r *compile.Result) impact.Side {

@@ -31,6 +31,7 @@ func (a *app) printPlan(p *api.Plan) {
 		a.item("  ", p.Path.Text)
 	}
 	a.printSteps(p.Steps)
+	a.printRuleset(p.Ruleset)
 	if p.Lockout != "" {
 		a.heading(a.paint(red, "Refused:"))
 		a.item("  ", a.paint(red, api.LockoutText(p.Lockout)))
@@ -121,6 +122,31 @@ func (a *app) printSteps(steps []api.Step) {
 			text += a.paint(yellow, " ["+s.Risk+"]")
 		}
 		a.item(fmt.Sprintf("%3d. ", i+1), text)
+	}
+}
+
+// printRuleset prints how the packet filter's rules differ, if that was asked for.
+func (a *app) printRuleset(d *api.RulesetDiff) {
+	switch {
+	case d == nil:
+		return
+	case d.Text == "":
+		a.heading("Rules of the packet filter: the same")
+		return
+	}
+	a.heading("Rules of the packet filter:")
+	for line := range strings.Lines(d.Text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch line[:1] {
+		case "+":
+			line = a.paint(green, line)
+		case "-":
+			line = a.paint(red, line)
+		}
+		fmt.Fprintln(a.out, line)
+	}
+	if d.More > 0 {
+		fmt.Fprintf(a.out, "  and %s more\n", plural(d.More, "line"))
 	}
 }
 

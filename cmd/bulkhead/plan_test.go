@@ -52,7 +52,11 @@ func (b busy) Plan(_ context.Context, p api.Proposal) (*api.Plan, error) {
 		Old: sideOf(before), New: sideOf(after), Now: today, Live: true, Author: netip.MustParseAddr("192.168.10.20"),
 		Leases: b.leases(), Ends: b.ends(before),
 	}
-	return api.PlanOf(before.Policy, c, plan.Make(before.State, after.State), problems.Warnings()), nil
+	out := api.PlanOf(before.Policy, c, plan.Make(before.State, after.State), problems.Warnings())
+	if p.Ruleset {
+		out.Ruleset = api.RulesetDiffOf(c)
+	}
+	return out, nil
 }
 
 func (b busy) Apply(ctx context.Context, c api.Change) (*api.Trial, error) {

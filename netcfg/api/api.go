@@ -89,7 +89,8 @@ type File struct {
 // Proposal is a configuration file that somebody thinks of putting into force.
 type Proposal struct {
 	File
-	Origin Origin `json:"origin,omitzero"`
+	Ruleset bool   `json:"ruleset,omitempty"` // say how the packet filter's rules would differ
+	Origin  Origin `json:"origin,omitzero"`
 }
 
 // Mode is what the box does as a whole.

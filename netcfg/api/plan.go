@@ -22,6 +22,7 @@ type Plan struct {
 	Path       *impact.Path       `json:"path,omitempty"`    // the author's way to the box
 	Lockout    string             `json:"lockout,omitempty"` // why the change is refused for locking out; "": it is not
 	Steps      []Step             `json:"steps"`
+	Ruleset    *RulesetDiff       `json:"ruleset,omitempty"` // nil: it was not asked for
 }
 
 // PlanOf puts what a change does into words. Before is what the box does now, which on

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/impact"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/policy"
 )
@@ -136,4 +138,27 @@ func BenchmarkNetworks(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(elements), "elements")
+}
+
+// BenchmarkRulesetDiff says how the compiled rules differ: those of 5,000 rules with one
+// rule more, and with nothing at all.
+func BenchmarkRulesetDiff(b *testing.B) {
+	side := func(cfg *model.Config) impact.Side {
+		return impact.Side{State: compile.Compile(cfg, compile.Offline(cfg, now)).State}
+	}
+	all := large(5000)
+	fewer := *all
+	fewer.Allow = all.Allow[1:]
+	old := map[string]impact.Side{"one rule more": side(&fewer), "all": {}}
+	for name, before := range old {
+		change := impact.Change{Old: before, New: side(all)}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if api.RulesetDiffOf(change).Text == "" {
+					b.Fatal("no difference")
+				}
+			}
+		})
+	}
 }

@@ -44,7 +44,12 @@ func (r *Reconciler) preview(f api.Proposal, now time.Time) (*api.Plan, target, 
 	}
 	change := r.impact(out.result, now, f.Origin)
 	var p *api.Plan
-	err = safely(func() { p = api.PlanOf(r.policyBefore(), change, steps, t.warnings) })
+	err = safely(func() {
+		p = api.PlanOf(r.policyBefore(), change, steps, t.warnings)
+		if f.Ruleset {
+			p.Ruleset = api.RulesetDiffOf(change)
+		}
+	})
 	return p, t, err
 }
 
