@@ -174,7 +174,7 @@ func (v *visit) cellPage() error {
 		}
 		if s, ok := used[r.Name]; ok {
 			row.Connections, row.Refused, row.Bytes = s.Connections, s.Refused, bytesText(s.Out.Bytes+s.In.Bytes)
-			row.Last = v.when(v.lastUse(from, to, r.Name))
+			row.Last = v.when(s.Last)
 		}
 		view.Rules = append(view.Rules, row)
 	}
@@ -198,7 +198,7 @@ func ruleHas(r *api.CellRule, word string) bool {
 	return false
 }
 
-// usesOf asks how often the rules of a cell decided. What only refuses is in no list by
+// usesOf asks how often the rules of a cell decided, and when last. What only refuses is in no list by
 // connections, so that there are two; each is of one verdict, so that flowd looks through its
 // records no more often than for one list of both.
 func (v *visit) usesOf(from, to string) (map[string]record.Sum, error) {
@@ -216,19 +216,13 @@ func (v *visit) usesOf(from, to string) (map[string]record.Sum, error) {
 			sum.Connections, sum.Refused = sum.Connections+s.Connections, sum.Refused+s.Refused
 			sum.Out.Add(s.Out)
 			sum.In.Add(s.In)
+			if s.Last.After(sum.Last) {
+				sum.Last = s.Last
+			}
 			uses[s.Key] = sum
 		}
 	}
 	return uses, nil
-}
-
-// lastUse asks when a rule last decided; it is zero if nobody knows.
-func (v *visit) lastUse(from, to, rule string) time.Time {
-	list, err := askFlowd[[]record.Record](v, "/v1/flows", url.Values{"from": {from}, "to": {to}, "rule": {rule}, "limit": {"1"}})
-	if err != nil || len(list) == 0 {
-		return time.Time{}
-	}
-	return list[0].End
 }
 
 // compiledView is what the packet filter has about a cell.

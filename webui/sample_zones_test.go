@@ -76,9 +76,9 @@ func sampleUses(q url.Values) []record.Sum {
 	list := []record.Sum{}
 	switch q.Get("from") + " " + q.Get("to") + " " + q.Get("by") {
 	case "services storage connections":
-		list = append(list, record.Sum{Key: "nextcloud-data", Connections: 88, Out: record.Count{Bytes: 88_000}, In: record.Count{Bytes: 22_000_000}})
+		list = append(list, record.Sum{Key: "nextcloud-data", Connections: 88, Out: record.Count{Bytes: 88_000}, In: record.Count{Bytes: 22_000_000}, Last: sampleNow.Add(-2 * time.Minute)})
 	case "iot internet refused":
-		list = append(list, record.Sum{Key: "tv-stays-home", Refused: 120})
+		list = append(list, record.Sum{Key: "tv-stays-home", Refused: 120, Last: sampleNow.Add(-3 * time.Minute)})
 	}
 	return list
 }

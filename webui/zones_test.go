@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ func TestZonesAreAMatrixOfWords(t *testing.T) {
 		"/zones/services/storage/nft": {"chain services_storage {", "nextcloud-data"},
 		"/zones/iot/storage":          {"everything is refused", "14 packets were refused"},
 		"/zones/iot/storage?q=x":      {"No rule is like that"},
-		"/zones/iot/internet":         {"tv-stays-home", "<td>120 refused<br>"},
+		"/zones/iot/internet":         {"tv-stays-home", ">120 refused<br>"},
 		"/zones/iot/box":              {"the box’s own", "box:dns"},
 		"/why":                        {`value="any"`},
 		"/why?from=tv&to=nas&protocol=smb": {
@@ -204,4 +207,28 @@ func BenchmarkPagesOfALargeNetwork(b *testing.B) {
 			}
 		}
 	})
+}
+
+// However many rules a cell has, flowd looks through its records for them as often.
+func TestCellAsksFlowdOnceForAllRules(t *testing.T) {
+	b := newSampleBox(t)
+	if err := os.Remove(b.o.Flowd); err != nil {
+		t.Fatal(err)
+	}
+	var asked sync.Map
+	flowd := sampleFlowd()
+	b.answerAt(b.o.Flowd, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, twice := asked.LoadOrStore(r.URL.Path+" "+r.URL.Query().Get("verdict"), true); twice {
+			t.Errorf("asked again: %s", r.URL)
+		}
+		flowd.ServeHTTP(w, r)
+	}))
+	b.start(conf1)
+	contains(t, b.owner().get("/zones/services/storage"), http.StatusOK, "88 connections", "22 MB, last <time", ">2026-11-27 18:58 CET<")
+	want := []string{"/v1/flows/talks refused", "/v1/flows/top allowed", "/v1/flows/top refused"}
+	var got []string
+	asked.Range(func(what, _ any) bool { got = append(got, what.(string)); return true })
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

@@ -1,5 +1,7 @@
 package record
 
+import "time"
+
 // Measure is what [Top] is ordered by.
 type Measure string
 
@@ -29,6 +31,8 @@ type Sum struct {
 	Out         Count  `json:"out"`         // of these
 	In          Count  `json:"in"`
 	Refused     uint64 `json:"refused"` // packets
+
+	Last time.Time `json:"last,omitzero"` // of a rule or reason: when it last decided
 }
 
 // Key returns the name and zone of the record's group.

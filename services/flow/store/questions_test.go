@@ -171,7 +171,11 @@ func sameTop(t *testing.T, s *store.Store, f record.Filter, m record.Measure, g 
 		if sums[[2]string{k, zone}] == nil {
 			sums[[2]string{k, zone}] = &record.Sum{Key: k, Zone: zone}
 		}
-		sums[[2]string{k, zone}].Add(&r)
+		sum := sums[[2]string{k, zone}]
+		sum.Add(&r)
+		if g == record.PerRule && r.End.After(sum.Last) {
+			sum.Last = r.End
+		}
 	}
 	var want []record.Sum
 	for _, sum := range sums {

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math"
 	"slices"
+	"time"
 
 	"bulkhead/services/flow/record"
 )
@@ -14,7 +15,10 @@ import (
 // the segments are looked through again: see tally.
 const maxGroups = 1 << 14
 
-var counts = setOf(colOutPackets, colOutBytes, colInPackets, colInBytes)
+var (
+	counts = setOf(colOutPackets, colOutBytes, colInPackets, colInBytes)
+	times  = setOf(colStart, colDuration)
+)
 
 // Top returns the n groups in which the records that the filter picks add up to most, the
 // greatest first; groups in which they add up to nothing are not there.
@@ -41,7 +45,11 @@ func (s *Store) Top(ctx context.Context, f record.Filter, m record.Measure, g re
 		compare: func(a, b key) int {
 			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.zone, b.zone))
 		},
-		n: n,
+		n:    n,
+		load: counts,
+	}
+	if g == record.PerRule {
+		t.load |= times
 	}
 	shared := groupColumns(g) | setOf(colVerdict)
 	if err := t.run(ctx, s, measured, shared); err != nil {
@@ -79,6 +87,7 @@ func (s *Store) Talks(ctx context.Context, f record.Filter, n int) (list []recor
 		value:   func(s *record.Sum) uint64 { return s.Connections + s.Refused },
 		compare: func(a, b record.Talk) int { return a.Compare(&b) },
 		n:       max(n, 0),
+		load:    counts,
 	}
 	shared := setOf(colSrcZone, colSrcDevice, colDstZone, colDstDevice, colApp, colProto, colDstPort, colVerdict, colRule, colReason)
 	if err := t.run(ctx, s, f, shared); err != nil {
@@ -104,6 +113,7 @@ type tally[K comparable] struct {
 	value   func(*record.Sum) uint64 // of one record at a time, too
 	compare func(a, b K) int
 	n       int
+	load    columns // counts, and times if it is wanted when there was something last
 
 	rows  []group[K] // the best so far
 	total record.Sum
@@ -128,7 +138,7 @@ func (t *tally[K]) cell(k K) uint64 { return maphash.Comparable(t.seed, k) >> (6
 // run fills rows and total. Keys with the value 0 are left out.
 func (t *tally[K]) run(ctx context.Context, s *Store, f record.Filter, shared columns) error {
 	t.seed = maphash.MakeSeed()
-	q := &question{s, t.sources, newScan(s.disk, f, shared)}
+	q := &question{s, t.sources, newScan(s.disk, f, shared), t.load}
 	err := q.each(ctx, t.begin, t.add)
 	if err != nil || t.sums != nil {
 		t.keep()
@@ -161,6 +171,7 @@ type question struct {
 	store   *Store
 	sources []source
 	scan    *scan
+	load    columns
 }
 
 // each hands each part that is picked to do, and all of them again, after begin, if that
@@ -169,8 +180,8 @@ func (q *question) each(ctx context.Context, begin func(), do func(shape *record
 	return q.store.retry(func() error {
 		begin()
 		for i := range q.sources {
-			if err := q.scan.visit(ctx, &q.sources[i], counts, func() error {
-				q.scan.sums(do)
+			if err := q.scan.visit(ctx, &q.sources[i], q.load, func() error {
+				q.scan.sums(q.load.has(colStart), do)
 				return nil
 			}); err != nil {
 				return err
@@ -180,8 +191,8 @@ func (q *question) each(ctx context.Context, begin func(), do func(shape *record
 	})
 }
 
-// sums adds up each part.
-func (s *scan) sums(do func(shape *record.Record, sum *record.Sum)) {
+// sums adds up each part, and finds its last end if it is dated.
+func (s *scan) sums(dated bool, do func(shape *record.Record, sum *record.Sum)) {
 	outP, outB, inP, inB := s.values[colOutPackets], s.values[colOutBytes], s.values[colInPackets], s.values[colInBytes]
 	for _, p := range s.parts {
 		var sum record.Sum
@@ -191,8 +202,21 @@ func (s *scan) sums(do func(shape *record.Record, sum *record.Sum)) {
 			r.In = record.Count{Packets: uint64(inP[i]), Bytes: uint64(inB[i])}
 			sum.Add(&r)
 		}
+		if dated {
+			sum.Last = s.lastEnd(p)
+		}
 		do(&s.shapes[p.shape], &sum)
 	}
+}
+
+// lastEnd is when the last record of a part ended.
+func (s *scan) lastEnd(p part) time.Time {
+	starts, durations := s.values[colStart][p.from:p.to], s.values[colDuration][p.from:p.to]
+	last := int64(math.MinInt64)
+	for i := range starts {
+		last = max(last, starts[i]+durations[i])
+	}
+	return time.UnixMilli(last).UTC()
 }
 
 // begin begins a pass.
@@ -253,6 +277,9 @@ func merge(to, from *record.Sum) {
 	to.Refused += from.Refused
 	to.Out.Add(from.Out)
 	to.In.Add(from.In)
+	if from.Last.After(to.Last) {
+		to.Last = from.Last
+	}
 }
 
 // keep takes the best of what a pass has added up.
@@ -284,7 +311,7 @@ func (t *tally[K]) rest() record.Sum {
 // addTo adds other records to the rows that there are.
 func (t *tally[K]) addTo(ctx context.Context, s *Store, f record.Filter, shared columns) error {
 	var more map[K]*record.Sum
-	q := &question{s, t.sources, newScan(s.disk, f, shared)}
+	q := &question{s, t.sources, newScan(s.disk, f, shared), t.load}
 	err := q.each(ctx, func() {
 		more = make(map[K]*record.Sum, len(t.rows))
 		for i := range t.rows {
