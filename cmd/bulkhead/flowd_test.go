@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/compile"
+	"bulkhead/netcfg/conf"
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/svcconf"
 	flows "bulkhead/services/flow/api"
@@ -90,6 +92,18 @@ func (f filed) Entry(ctx context.Context, number int) (*api.Entry, error) {
 		e.Data, err = os.ReadFile("configs/zero-trust.yaml")
 	}
 	return e, err
+}
+
+func (f filed) Matrix(ctx context.Context) (*api.Matrix, error) {
+	e, err := f.Entry(ctx, 12)
+	if err != nil {
+		return nil, err
+	}
+	cfg, problems := conf.Parse(e.Name, e.Data, today)
+	if cfg == nil {
+		return nil, problems.Err()
+	}
+	return api.MatrixOf(compile.Compile(cfg, compile.Offline(cfg, today)).Policy), nil
 }
 
 // flown are the records of the made-up flowd.

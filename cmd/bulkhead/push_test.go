@@ -31,6 +31,7 @@ type updated struct {
 	begin     updates.Begin
 	parts     map[string][]byte
 	committed bool
+	down      []string         // what the box was told to do
 	looks     []updates.Status // an empty one is a box that is off
 }
 
@@ -77,6 +78,8 @@ func (u *updated) answer(w http.ResponseWriter, r *http.Request) {
 		u.parts[filepath.Base(r.URL.Path)] = body
 	case "POST /v1/update/commit":
 		u.committed = true
+	case "POST /v1/restart", "POST /v1/power-off":
+		u.down = append(u.down, filepath.Base(r.URL.Path))
 	case "GET /v1/keys":
 		out = u.keys
 	case "POST /v1/keys":

@@ -25,6 +25,7 @@ type Facts struct {
 	Seen    []inventory.Device
 	Status  *api.Status
 	Built   time.Time // the image; zero: it is not known
+	Undated string    // why it is not; "": this is no image
 	Silent  []string  // which of the box's own programs do not answer, each with why
 	Unasked string    // why that is not known; "": it is
 }
@@ -64,7 +65,10 @@ const (
 // Exposure is the report, in the order in which things matter.
 func (e *Facts) Exposure() Exposure {
 	r := Exposure{Made: e.Now, Concerns: []Concern{e.doors(), e.admins(), e.unused(), e.strangers(), e.secrets(), e.image(), e.amiss()}}
-	for _, c := range r.Concerns {
+	for i, c := range r.Concerns {
+		if len(c.Findings) > 0 {
+			r.Concerns[i].Empty = ""
+		}
 		if c.Unknown != "" {
 			r.Unknown++
 		}
@@ -236,6 +240,9 @@ func (e *Facts) image() Concern {
 	c := Concern{Title: "Age of the system"}
 	if e.Built.IsZero() {
 		c.Unknown = "When the system was built: start the box from an image to have that known."
+		if e.Undated != "" {
+			c.Unknown = "When the system was built: " + e.Undated + "."
+		}
 		return c
 	}
 	age := e.Now.Sub(e.Built)

@@ -14,27 +14,31 @@ import (
 // Handbook is what somebody needs who has to look after the network and did not make it. It
 // is made of the file, in which there are no secrets.
 type Handbook struct {
-	Box      string
-	Domain   string
-	Timezone string
-	Number   int // of the change that it describes
-	Made     string
-	Uplink   string
-	Topology template.HTML
-	Parts    []Table // each under a heading of its own
-	Recovery []Step
+	Box      string        `json:"box"`
+	Domain   string        `json:"domain"`
+	Timezone string        `json:"timezone"`
+	Number   int           `json:"number"` // of the change that it describes
+	Made     string        `json:"made"`
+	Uplink   string        `json:"uplink"`
+	Topology template.HTML `json:"-"`
+	Parts    []Table       `json:"parts"` // each under a heading of its own
+	Recovery []Step        `json:"recovery"`
 }
 
 // Table is a part of the handbook. All cells are text.
 type Table struct {
-	Title, Intro string
-	Head         []string
-	Rows         [][]string
-	Empty        string // what is said without rows
+	Title string     `json:"title"`
+	Intro string     `json:"intro,omitempty"`
+	Head  []string   `json:"head"`
+	Rows  [][]string `json:"rows,omitempty"`
+	Empty string     `json:"empty,omitempty"` // what is said without rows
 }
 
 // Step is something to do when things have gone wrong.
-type Step struct{ When, Do string }
+type Step struct {
+	When string `json:"when"`
+	Do   string `json:"do"`
+}
 
 // recovery are the ways back, the least first.
 var recovery = []Step{
@@ -271,11 +275,15 @@ func topology(cfg *model.Config) template.HTML {
 	return template.HTML(b.String())
 }
 
+// About says what the handbook is about, in words.
+func (h *Handbook) About() string {
+	return fmt.Sprintf("It describes change %d, and was written on %s. Devices are called NAME.%s; times are those of %s. %s", h.Number, h.Made, h.Domain, h.Timezone, h.Uplink)
+}
+
 // Markdown writes the handbook for people who keep it with other texts.
 func (h *Handbook) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Handbook of %s\n\nIt describes change %d, and was written on %s. Devices are called NAME.%s; times are those of %s. %s\n",
-		mdText(h.Box), h.Number, h.Made, mdText(h.Domain), mdText(h.Timezone), mdText(h.Uplink))
+	fmt.Fprintf(&b, "# Handbook of %s\n\n%s\n", mdText(h.Box), mdText(h.About()))
 	for _, t := range h.Parts {
 		fmt.Fprintf(&b, "\n## %s\n", t.Title)
 		if t.Intro != "" {
