@@ -379,7 +379,7 @@ var stranger = model.MAC{2, 0, 0, 0, 9, 9}
 func (g *generator) flow(cfg *model.Config, p *policy.Policy) policy.Flow {
 	f := policy.Flow{
 		From: g.party(cfg), Proto: pick(g, []uint8{1, 6, 6, 6, 17, 17, 17, 47, 132, 99}), SrcPort: pick(g, []uint16{68, 68, 40000}),
-		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID, svcconf.Pushd.ID, svcconf.Exportd.ID}),
+		Port: pick(g, ports), UID: pick(g, []int{0, 1000, svcconf.Dnsd.ID, svcconf.Dhcpd.ID, svcconf.Wand.ID, svcconf.Webuid.ID, svcconf.Pushd.ID, svcconf.Exportd.ID, svcconf.Diagd.ID}),
 	}
 	switch {
 	case f.Proto == model.ProtoICMP:

@@ -28,6 +28,7 @@ type Result struct {
 	WAN    svcconf.WAN
 	Web    svcconf.Web
 	Update svcconf.Update
+	Diag   svcconf.Diag
 	Push   svcconf.Push
 	Flow   svcconf.Flow
 	Export svcconf.Export
@@ -64,6 +65,7 @@ func (o Options) Compile(cfg *model.Config, f facts.Facts) *Result {
 	r.State.Ruleset = c.compileRuleset()
 	r.DHCP, r.DNS, r.WAN = c.compileDHCP(), c.compileDNS(), c.compileWAN()
 	r.Web, r.Update, r.Push, r.Flow = c.compileWeb(), c.compileUpdate(), c.compilePush(), c.compileFlow()
+	r.Diag = c.compileDiag()
 	r.Export = c.compileExport()
 	r.Missing = c.missing
 	return r

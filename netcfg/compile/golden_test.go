@@ -89,7 +89,7 @@ func TestExamplesCompile(t *testing.T) {
 			golden(t, "testdata/"+name+".nft", r.State.Ruleset.Table.String())
 			r.State.Ruleset.Digest = "" // follows from the ruleset
 			rest, err := json.MarshalIndent(map[string]any{
-				"state": r.State, "dhcp": r.DHCP, "dns": r.DNS, "wan": r.WAN, "web": r.Web, "update": r.Update, "missing": r.Missing,
+				"state": r.State, "dhcp": r.DHCP, "dns": r.DNS, "wan": r.WAN, "web": r.Web, "update": r.Update, "diag": r.Diag, "missing": r.Missing,
 			}, "", "  ")
 			if err != nil {
 				t.Fatal(err)

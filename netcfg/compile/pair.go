@@ -138,7 +138,7 @@ func (w *pairWriter) toBox() {
 func (w *pairWriter) broadcasts(entries []policy.Entry) {
 	all := eq(nft.IPDaddr, nft.Addr(broadcast))
 	for _, e := range entries {
-		if e.Tier() == policy.TierDaemonWhole {
+		if e.Broadcast() {
 			w.rules = append(w.rules, rule(all, eq(nft.SkUID, nft.U32(uint32(e.UID))),
 				eq(nft.L4Proto, nft.U8(e.Service.Proto)), eq(nft.ThDport, nft.U16(e.Service.Lo)),
 				nft.SetMark{Value: e.Rule.Mark()}, nft.SaveMark{}, nft.Verdict{Code: nft.Accept}))

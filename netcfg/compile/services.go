@@ -103,6 +103,19 @@ func (c *compiler) compileWeb() svcconf.Web {
 	return w
 }
 
+// compileDiag says where somebody may look for what goes wrong.
+func (c *compiler) compileDiag() (d svcconf.Diag) {
+	for _, z := range c.cfg.Zones {
+		if link, ok := c.links[z.Name]; ok {
+			d.Zones = append(d.Zones, svcconf.DiagZone{Zone: z.Name, Link: link, Address: z.Gateway})
+		}
+	}
+	if link := c.links[model.Internet]; link != "" {
+		d.Zones = append(d.Zones, svcconf.DiagZone{Zone: model.Internet, Link: link})
+	}
+	return d
+}
+
 // compilePush says where the history goes. What there is of it, netcfgd adds.
 func (c *compiler) compilePush() svcconf.Push {
 	p, to := c.cfg.System.Push, c.policy.RemoteOfHistory()

@@ -308,10 +308,14 @@ func (p *Policy) best(pair Pair, f Flow, blocks bool) (Entry, bool) {
 	return Entry{}, false
 }
 
-// covers reports whether the entry speaks of f. What the box broadcasts is up to
-// the rules on its daemons alone: no rule of the file names 255.255.255.255.
+// Broadcast reports whether the entry lets the box send to 255.255.255.255. That is up to
+// the rules on its daemons alone, and for those that speak by ports: no rule of the file
+// names that address, and nobody asks a whole network for an echo.
+func (e Entry) Broadcast() bool { return e.UID != 0 && e.To.Whole && e.Service.Ports }
+
+// covers reports whether the entry speaks of f.
 func (e Entry) covers(f Flow) bool {
-	if f.From == model.Box && f.Dst == everyone && e.UID == 0 {
+	if f.From == model.Box && f.Dst == everyone && !e.Broadcast() {
 		return false
 	}
 	return e.From.contains(f.Src) && e.To.contains(f.Dst) && (e.UID == 0 || e.UID == f.UID) &&

@@ -291,12 +291,14 @@ func (p *Policy) ownRules() {
 		notice = p.own(svcconf.NoticeRule, "isolated machines are told that they are")
 		reply  = p.own("box:dhcp-reply", "answers of the box's DHCP server")
 		ask    = p.own("box:resolve", "the box's resolver asks upstream")
+		look   = p.own("box:diagnose", "the box finds out who answers")
 		lease  = p.own("box:uplink", "the box keeps its lease at the uplink")
 	)
 	admin.admin = true
 	whole := Side{Whole: true}
 	for _, z := range p.Config.Zones {
 		in, out := Pair{z.Name, model.Box}, Pair{model.Box, z.Name}
+		p.add(out, Entry{look, whole, whole, svcconf.Diagd.ID, servicePing})
 		if z.DHCP.Enabled {
 			p.add(in, Entry{dhcp, whole, whole, 0, serviceDHCP})
 			p.add(out, Entry{reply, whole, whole, svcconf.Dhcpd.ID, serviceDHCPReply})
@@ -319,6 +321,9 @@ func (p *Policy) ownRules() {
 				p.add(in, Entry{admin, whole, whole, 0, s})
 			}
 		}
+	}
+	if p.Config.Uplink != nil {
+		p.add(Pair{model.Box, model.Internet}, Entry{look, whole, whole, svcconf.Diagd.ID, servicePing})
 	}
 	if u := p.Config.Uplink; u != nil && u.IPv4.Mode == model.ModeDHCP {
 		p.add(Pair{model.Box, model.Internet}, Entry{lease, whole, whole, svcconf.Wand.ID, serviceDHCP})

@@ -191,7 +191,7 @@ func TestRescueKeepsTheAdminZonesAndNothingElse(t *testing.T) {
 			names = append(names, pair.From+" "+e.Rule.Name)
 		}
 	}
-	want := "box box:dhcp-reply, office box:dhcp, office box:admin, office box:admin"
+	want := "box box:dhcp-reply, box box:diagnose, office box:dhcp, office box:admin, office box:admin"
 	if got := strings.Join(names, ", "); got != want {
 		t.Errorf("rescue allows %q, want %q", got, want)
 	}

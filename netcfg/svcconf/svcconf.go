@@ -31,6 +31,8 @@ var (
 	// Exportd sends out what flowd, which may change the kernel, must not.
 	Exportd = User{"exportd", 7108}
 	Authd   = User{"authd", 7109}
+	// Diagd looks at what is on the links, and who answers there.
+	Diagd = User{"diagd", 7110}
 )
 
 // Updated writes disks and mounts them, which takes root; nothing that it sends
@@ -38,7 +40,7 @@ var (
 var Updated = User{"updated", 0}
 
 // Users lists the daemons' users other than root.
-var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd, Exportd, Authd}
+var Users = []User{Wand, Dhcpd, Rad, Dnsd, Flowd, Webuid, Pushd, Exportd, Authd, Diagd}
 
 // Files below the run directory (/run/bulkhead).
 const (
@@ -79,6 +81,8 @@ const (
 	// ExportSocket is where exportd tries alerts out for root and webuid, in
 	// <run>/exportd: HTTP and JSON.
 	ExportSocket = "export.sock"
+	// DiagSocket is where diagd answers root, in <run>/diagd: HTTP and JSON.
+	DiagSocket = "diag.sock"
 	// ProbeSocket is where dhcpd and dnsd answer root as they would a client of a
 	// zone, in <run>/<service>: package probe.
 	ProbeSocket = "probe.sock"
@@ -317,6 +321,18 @@ type UpdateDNS struct {
 	Zone    string     `json:"zone"`
 	Name    string     `json:"name"`    // to ask for: the box's own, without the final dot
 	Address netip.Addr `json:"address"` // what the answer is: the box's in the zone
+}
+
+// Diag configures diagd: where it may look.
+type Diag struct {
+	Zones []DiagZone `json:"zones"` // whose link is there, the internet among them
+}
+
+// DiagZone is a party whose packets can be looked at.
+type DiagZone struct {
+	Zone    string     `json:"zone"`
+	Link    string     `json:"link"`
+	Address netip.Addr `json:"address,omitzero"` // the box's in the zone; zero for the internet
 }
 
 // Push configures pushd: where the history of the configuration is taken.
