@@ -50,6 +50,7 @@ var audiences = []audience{
 	{svcconf.Webuid, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Web }},
 	{svcconf.Flowd, svcconf.Webuid, func(r *compile.Result, _ *revealer) any { return r.Flow }}, // webuid asks it
 	{svcconf.Updated, svcconf.Updated, func(r *compile.Result, _ *revealer) any { return r.Update }},
+	{svcconf.Diagd, svcconf.Diagd, func(r *compile.Result, _ *revealer) any { return r.Diag }},
 	{svcconf.Pushd, svcconf.Pushd, func(r *compile.Result, v *revealer) any { return v.push(r.Push) }},
 	{svcconf.Exportd, svcconf.Webuid, func(r *compile.Result, v *revealer) any { return v.export(r.Export) }}, // alerts are tried out over HTTPS
 }

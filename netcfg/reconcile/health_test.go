@@ -41,7 +41,7 @@ func TestStatusTellsWhetherTheConfigurationIsEverywhere(t *testing.T) {
 			t.Errorf("without a configuration: digest %q, applied %t", s.Digest, s.Applied)
 		}
 		b.mustApply(home)
-		services := []string{"wand", "dhcpd", "dnsd", "webuid", "flowd", "updated"}
+		services := []string{"wand", "dhcpd", "dnsd", "webuid", "flowd", "updated", "diagd"}
 		if s := b.status(); !slices.Equal(s.Untaken, services) || s.Digest != fmt.Sprintf("%x", sha256.Sum256([]byte(home))) || !s.Applied {
 			t.Errorf("before any service runs: %+v", s)
 		}

@@ -39,6 +39,7 @@ var Services = []Service{
 	{svcconf.Exportd.Name, "export"},
 	{svcconf.Authd.Name, "auth"},
 	{svcconf.Flowd.Name, "flow"},
+	{svcconf.Diagd.Name, "diag"},
 }
 
 // Dir returns the directory, below the run directory, in which each service has one for

@@ -13,7 +13,7 @@ import (
 const SocketFile = "updated.sock"
 
 // Daemons are the programs of the box that log.
-var Daemons = []string{"netcfgd", "wand", "dhcpd", "dnsd", "flowd", "authd", "webuid", "consoled", "updated", "pushd", "exportd"}
+var Daemons = []string{"netcfgd", "wand", "dhcpd", "dnsd", "flowd", "authd", "webuid", "consoled", "updated", "pushd", "exportd", "diagd"}
 
 // Log is the last that a daemon has logged, since the box started.
 type Log struct {
