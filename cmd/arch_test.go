@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	// reconcile is the body of netcfgd: the one place where all of netcfg meets. It asks
 	// updated for the keys that go into a backup.
 	"netcfg/reconcile": {"netcfg/...", "services/auth/api", "services/auth/access", "services/auth/audit", "services/run", "services/privdrop", "services/file", "services/sock", "services/metrics",
-		"services/update/api", "services/update/manifest"},
+		"services/update/api", "services/diag/api", "services/update/manifest"},
 	"netcfg/nstest":     {},
 	"netcfg/strictjson": {},
 	"netcfg/textdiff":   {},
@@ -65,7 +65,7 @@ var layers = map[string][]string{
 	"services/privdrop": {},
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
 	"services/console": {"netcfg/textdiff", "services/auth/api", "services/auth/access", "services/auth/audit", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
-		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/update/manifest"},
+		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/diag/api", "services/update/manifest"},
 	"services/sock": {},
 	// metrics knows who the daemons are, and that webuid collects.
 	"services/metrics": {"services/sock", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
@@ -83,7 +83,7 @@ var layers = map[string][]string{
 	// netcfgd reads what comes out as it reads any other file.
 	// It takes apart an image that a browser uploads, as the CLI does: updated, which is
 	// root, sees what was signed. Rules are drafted from flows as the CLI drafts them.
-	"webui": {"webui/report", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"webui/report", "services/diag/api", "services/diag/pcap", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// report is told all it writes about; rules of no use are found as the CLI finds them.
 	"webui/report": {"netcfg/textdiff", "netcfg/suggest", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
@@ -192,6 +192,7 @@ func lookup(name string) ([]string, bool) {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}
 		if own == "update" {
+			l = append(l, "services/diag/api", "services/diag/pcap")                          // what it has diagd do
 			l = append(l, "services/auth/api", "services/auth/access", "services/auth/audit") // who asks it
 		}
 		if own == "dns" {

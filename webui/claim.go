@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -34,7 +35,7 @@ func (s *server) takeClaim(w http.ResponseWriter, r *http.Request) {
 	}
 	out := access.ClaimAnswer{Box: s.conf.Load().Name, Token: claimed.Secret, Proof: claimed.Proof}
 	if len(in.Key) > 0 {
-		if err := s.trust(r.Context(), claimed.Secret, in); err != nil {
+		if err := s.trust(r.Context(), claimed.Secret, addrOf(r.RemoteAddr), in); err != nil {
 			s.log.Warn("the signing key is not taken", "name", in.Name, "err", err)
 			out.KeyError = err.Error()
 		}
@@ -79,8 +80,8 @@ func (s *server) refuseClaim(w http.ResponseWriter, r *http.Request, err error) 
 
 // trust has updated trust the key that came with a claim. updated takes one that nobody
 // signed only while it trusts none.
-func (s *server) trust(ctx context.Context, secret string, in access.ClaimRequest) error {
-	keys := update.NewClientAs(s.o.Updated, secret)
+func (s *server) trust(ctx context.Context, secret string, from netip.Addr, in access.ClaimRequest) error {
+	keys := update.NewClientAs(s.o.Updated, secret, from)
 	known, err := keys.Keys(ctx)
 	if err != nil {
 		return err

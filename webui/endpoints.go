@@ -11,6 +11,8 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
+	diag "bulkhead/services/diag/api"
+	"bulkhead/services/diag/pcap"
 	flows "bulkhead/services/flow/api"
 	"bulkhead/services/flow/inventory"
 	"bulkhead/services/flow/record"
@@ -71,6 +73,9 @@ type none struct{}
 
 // lines is an answer that goes on: a line of JSON for each value.
 type lines struct{ of any }
+
+// download is an answer that is a file of a media type, and no JSON.
+type download struct{ media string }
 
 // image is a body that is a part of an image, and no JSON.
 type image struct{}
@@ -133,6 +138,9 @@ var endpoints = []endpoint{
 	{"GET checks", access.Read, updated, "Which of the box's own programs answer", nil, []update.Check{}, nil},
 	{"GET logs/{name}", access.Operate, updated, "The last that a daemon has logged", nil, update.Log{}, []int{404}},
 	{"GET lookup?zone=&name=&type=", access.Operate, updated, "What the box's DNS server tells a device in a zone", nil, update.Lookup{}, []int{422}},
+	{"POST ping", access.Operate, updated, "Ask a host whether it answers: a line of JSON for each time", diag.Ping{}, lines{diag.Echo{}}, []int{422, 429}},
+	{"POST traceroute", access.Operate, updated, "Ask over which hops a host is reached: a line of JSON for each", diag.Traceroute{}, lines{diag.Hop{}}, []int{422, 429}},
+	{"POST capture", access.Admin, updated, "Take the packets on a zone's link, but those between who asks and the management pages: a file for tcpdump and the like, as it comes", diag.Capture{}, download{pcap.MediaType}, []int{422, 429}},
 	{"POST update", access.Update, updated, "Begin an update", update.Begin{}, update.None{}, []int{403, 409, 413, 422}},
 	{"PUT update/kernel", access.Update, updated, "Send the kernel of the update", image{}, update.None{}, []int{409, 413, 422}},
 	{"PUT update/root", access.Update, updated, "Send the root of the update", image{}, update.None{}, []int{409, 413, 422}},

@@ -32,6 +32,8 @@ func Endpoints() []openapitest.Operation {
 		op := openapitest.Operation{Method: e.method(), Path: e.path(), Query: e.query(), Scope: string(e.scope), Summary: e.summary, Refuses: e.statuses()}
 		if l, ok := e.out.(lines); ok {
 			op.Out, op.Lines = reflect.TypeOf(l.of), true
+		} else if f, ok := e.out.(download); ok {
+			op.File = f.media
 		} else if e.out != nil {
 			op.Out = reflect.TypeOf(e.out)
 		}

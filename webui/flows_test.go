@@ -22,7 +22,7 @@ func TestFlowsPassThroughAsTheyCome(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)
 	c := remote.New(b.claimed())
-	if _, err := c.Stream(t.Context(), "/v1/flows/live"); err == nil || err.Error() != "the service that records flows does not answer: try again in a moment, and look at the box's console if it stays so" {
+	if _, err := c.Stream(t.Context(), "GET", "/v1/flows/live", nil); err == nil || err.Error() != "the service that records flows does not answer: try again in a moment, and look at the box's console if it stays so" {
 		t.Errorf("without flowd: got %v", err)
 	}
 	next, gone := make(chan string), make(chan struct{})
@@ -42,7 +42,7 @@ func TestFlowsPassThroughAsTheyCome(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { next <- "first" }()
-	body, err := c.Stream(ctx, "/v1/flows/live?device=tv")
+	body, err := c.Stream(ctx, "GET", "/v1/flows/live?device=tv", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -616,7 +616,7 @@ func (v *visit) checks(p *api.Pending) (checks []check) {
 // askChecks has the box's own programs asked as their clients would ask them. updated
 // knows how: so it is on boxes that were started from a disk of ours.
 func (v *visit) askChecks() ([]update.Check, error) {
-	return update.NewClientAs(v.s.o.Updated, v.secret).Checks(v.Context())
+	return v.updates().Checks(v.Context())
 }
 
 // checkAnswers says which of the box's own programs answer, where that is known.

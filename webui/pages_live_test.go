@@ -62,7 +62,7 @@ func TestLiveStreamsAreFew(t *testing.T) {
 	// There is room for others, a token of the same name among them, and it has no more.
 	go func() { done <- kim.get("/flows/live/events") }()
 	<-begun
-	follow := func() (io.ReadCloser, error) { return remote.New(p).Stream(t.Context(), "/v1/flows/live") }
+	follow := func() (io.ReadCloser, error) { return remote.New(p).Stream(t.Context(), "GET", "/v1/flows/live", nil) }
 	for range 3 {
 		go func() {
 			body, err := follow()

@@ -56,7 +56,9 @@ func (u *upload) look() (busy bool, err string) {
 }
 
 // updates asks updated on the visitor's behalf.
-func (v *visit) updates() *update.Client { return update.NewClientAs(v.s.o.Updated, v.secret) }
+func (v *visit) updates() *update.Client {
+	return update.NewClientAs(v.s.o.Updated, v.secret, addrOf(v.RemoteAddr))
+}
 
 // updateError makes what updated answers an error of a page.
 func updateError(err error) error {

@@ -127,5 +127,5 @@ func (a *app) openFlowd(ctx context.Context, path string) (io.ReadCloser, error)
 	if err != nil {
 		return nil, err
 	}
-	return c.Stream(ctx, path)
+	return c.Stream(ctx, "GET", path, nil)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	auth "bulkhead/services/auth/api"
 	"bulkhead/services/run"
 	"bulkhead/services/update/boot"
 	"bulkhead/services/update/disk"
@@ -40,6 +41,9 @@ func New(log *slog.Logger, m Machine, look looker, dirs run.Dirs) Updater {
 	u.lookAgain, u.parting = 10*time.Millisecond, 10*time.Millisecond
 	return Updater{u}
 }
+
+// Guard sets who knows who asks.
+func (u Updater) Guard(g auth.Guard) { u.u.guard = g }
 
 // Serve serves the API and holds trials.
 func (u Updater) Serve(ctx context.Context) error { return u.u.serve(ctx) }

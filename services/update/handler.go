@@ -53,6 +53,10 @@ func (u *updater) handler() http.Handler {
 		}
 		answer(w, out, err)
 	}))
+	handle("POST /v1/ping", access.Operate, u.diagnose(ping))
+	handle("POST /v1/traceroute", access.Operate, u.diagnose(traceroute))
+	// What others say to each other is not for whoever looks after devices.
+	handle("POST /v1/capture", access.Admin, u.diagnose(capture))
 	handle("POST /v1/update", access.Update, post(func(r *http.Request, in api.Begin) error { return u.begin(in, author(r)) }))
 	handle("DELETE /v1/update", access.Update, post(func(*http.Request, api.None) error { return u.forget() }))
 	handle("PUT /v1/update/kernel", access.Update, u.upload(kernelPart))
@@ -84,13 +88,21 @@ func (u *updater) handler() http.Handler {
 	return mux
 }
 
-type authorKey struct{}
+type askerKey struct{}
+
+// asker is who asks, in the words of the audit log.
+type asker struct {
+	audit.Entry
+	name string // "" for root on the box
+}
+
+func askerOf(r *http.Request) asker {
+	a, _ := r.Context().Value(askerKey{}).(asker)
+	return a
+}
 
 // author is who asks; "" for root on the box.
-func author(r *http.Request) string {
-	name, _ := r.Context().Value(authorKey{}).(string)
-	return name
-}
+func author(r *http.Request) string { return askerOf(r).name }
 
 // deeds are what goes into the audit log, by route. Pieces of an image do not: what counts
 // is that one is to be started.
@@ -111,19 +123,19 @@ var deeds = map[string]string{
 // written down, unless it is "".
 func (u *updater) need(scope access.Scope, deed string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := audit.Entry{Who: "root", What: deed, Of: r.PathValue("id") + r.URL.Query().Get("name")}
+		a := asker{Entry: audit.Entry{Who: "root", What: deed, Of: r.PathValue("id") + r.URL.Query().Get("name")}}
 		who, ok, err := auth.Admit(r, u.guard, scope)
 		switch {
 		case err != nil:
 			answer(w, nil, refuse(auth.StatusOf(err), "%s", err))
 			return
 		case ok:
-			r = r.WithContext(context.WithValue(r.Context(), authorKey{}, who.Name))
-			e.Who = who.Identity()
-			e.From, _ = netip.ParseAddr(r.Header.Get(auth.ClientHeader)) // zero if it is none
+			a.name, a.Who = who.Name, who.Identity()
+			a.From, _ = netip.ParseAddr(r.Header.Get(auth.ClientHeader)) // zero if it is none
 		}
+		r = r.WithContext(context.WithValue(r.Context(), askerKey{}, a))
 		if deed != "" {
-			auth.Recorded(u.guard, e, h).ServeHTTP(w, r)
+			auth.Recorded(u.guard, a.Entry, h).ServeHTTP(w, r)
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -160,22 +172,28 @@ func get[T any](f func() (T, error)) http.Handler {
 // post takes a value in the body, or nothing where the zero value will do.
 func post[In any](f func(*http.Request, In) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(idle))
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		if err != nil {
-			answer(w, nil, refuse(http.StatusBadRequest, "the request: %s", err))
-			return
+		in, err := read[In](w, r)
+		if err == nil {
+			err = f(r, in)
 		}
-		if len(data) == 0 {
-			data = []byte("{}")
-		}
-		in, err := strictjson.Decode[In](strings.NewReader(string(data)))
-		if err != nil {
-			answer(w, nil, refuse(http.StatusBadRequest, "the request: %s", err))
-			return
-		}
-		answer(w, api.None{}, f(r, in))
+		answer(w, api.None{}, err)
 	})
+}
+
+// read reads a value that is the body, or nothing.
+func read[In any](w http.ResponseWriter, r *http.Request) (in In, err error) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(idle))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if len(data) == 0 {
+		data = []byte("{}")
+	}
+	if err == nil {
+		in, err = strictjson.Decode[In](strings.NewReader(string(data)))
+	}
+	if err != nil {
+		return in, refuse(http.StatusBadRequest, "the request: %s", err)
+	}
+	return in, nil
 }
 
 // upload receives a part of an image.

@@ -59,6 +59,7 @@ type box struct {
 	look  look
 	boots int
 
+	guard  guard
 	slot   boot.Slot // that runs
 	reboot chan struct{}
 	ended  chan struct{} // the box has switched itself off
@@ -87,6 +88,14 @@ func (l *look) Lookup(_ context.Context, zone, name, kind string) (*api.Lookup, 
 		return nil, gate.ErrQuestion
 	}
 	return &api.Lookup{Question: name + " " + kind, Code: zone, Answers: []api.LookupAnswer{}}, nil
+}
+
+// Address knows one name.
+func (l *look) Address(_ context.Context, name string) (netip.Addr, error) {
+	if name != "tv" {
+		return netip.Addr{}, fmt.Errorf("%w: %s is unknown", gate.ErrQuestion, name)
+	}
+	return netip.MustParseAddr("192.168.40.7"), nil
 }
 
 func (l *look) set(bad string) {
@@ -181,6 +190,7 @@ func (b *box) turnOn() string {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	u := b.updated(version)
+	u.Guard(&b.guard)
 	go func() { done <- u.Serve(ctx) }()
 	b.off = sync.OnceFunc(func() {
 		cancel()

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,7 @@ type looker interface {
 	Before(context.Context) gate.Before
 	Look(context.Context) gate.Look
 	Lookup(ctx context.Context, zone, name, kind string) (*api.Lookup, error)
+	Address(ctx context.Context, name string) (netip.Addr, error)
 }
 
 // updater is the service.

@@ -23,13 +23,17 @@ type Operation struct {
 	In, Out      reflect.Type // of JSON bodies; nil: none
 	Upload       bool         // the body is bytes
 	Lines        bool         // the answer is a value in each line
+	File         string       // the answer is a file of that media type; "": it is not
 	Refuses      []int        // HTTP statuses of answers that are none
 }
 
 // Type returns the media type of the answer.
 func (op Operation) Type() string {
-	if op.Lines {
+	switch {
+	case op.Lines:
 		return "application/x-ndjson"
+	case op.File != "":
+		return op.File
 	}
 	return "application/json"
 }
@@ -84,6 +88,9 @@ func (w *writer) operation(op Operation, meanings map[int]string) object {
 	ok := object{"description": "Done"}
 	if op.Out != nil {
 		ok["content"] = object{op.Type(): object{"schema": w.schema(op.Out)}}
+	}
+	if op.File != "" {
+		ok["content"] = object{op.File: object{}}
 	}
 	responses["200"] = ok
 	for _, status := range op.Refuses {

@@ -193,22 +193,26 @@ func reason(resp *http.Response) string {
 // /v1/update. in is sent as JSON unless it is nil, and out holds the answer unless
 // that is nil. The error says what the box says.
 func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := c.request(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
-	if in != nil {
+	return c.do(req, out)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, in any) (*http.Request, error) {
+	if in == nil {
+		return http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	}
+	data, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(data))
+	if err == nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	return c.do(req, out)
+	return req, err
 }
 
 // Upload sends size bytes of body with PUT, without holding them, and tells progress
@@ -225,10 +229,10 @@ func (c *Client) Upload(ctx context.Context, path string, body io.Reader, size i
 	return c.do(req, nil)
 }
 
-// Stream asks for an answer that goes on until ctx ends or the box hangs up. The caller
-// closes it.
-func (c *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+// Stream makes a request, with in as that of Call, whose answer goes on until ctx ends or
+// the box hangs up. The caller closes it.
+func (c *Client) Stream(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+	req, err := c.request(ctx, method, path, in)
 	if err != nil {
 		return nil, err
 	}

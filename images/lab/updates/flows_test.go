@@ -48,7 +48,7 @@ func (w *witness) call(ctx context.Context) {
 // follow notes the records that are shown as they are made, until ctx ends.
 func (w *witness) follow(ctx context.Context, c *remote.Client) {
 	for ctx.Err() == nil {
-		body, err := c.Stream(ctx, "/v1/flows/live?verdict=allowed&port=443")
+		body, err := c.Stream(ctx, "GET", "/v1/flows/live?verdict=allowed&port=443", nil)
 		if err != nil {
 			select {
 			case <-ctx.Done():

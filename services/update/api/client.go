@@ -9,8 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
+
+	auth "bulkhead/services/auth/api"
 )
 
 // maxReply bounds what is read of an answer, in bytes.
@@ -22,6 +25,9 @@ type Caller interface {
 	// Call makes a request. in is sent as JSON unless it is nil, and out holds the
 	// answer unless that is nil. The error says what the box says.
 	Call(ctx context.Context, method, path string, in, out any) error
+	// Stream makes a request, with in as that of Call, whose answer goes on until ctx
+	// ends or the box hangs up. The caller closes it.
+	Stream(ctx context.Context, method, path string, in any) (io.ReadCloser, error)
 	// Upload sends size bytes of body with PUT, and tells progress how many are sent
 	// after each piece, unless it is nil. A refusal comes before the body goes.
 	Upload(ctx context.Context, path string, body io.Reader, size int64, progress func(sent int64)) error
@@ -33,9 +39,10 @@ type Client struct{ Caller }
 // NewClient returns a client of the socket at path. It connects when used.
 func NewClient(path string) *Client { return &Client{local{http: socketClient(path)}} }
 
-// NewClientAs returns a client that asks on behalf of who has a token or a session.
-func NewClientAs(path, secret string) *Client {
-	return &Client{local{http: socketClient(path), secret: secret}}
+// NewClientAs returns a client that asks on behalf of who has a token or a session, and
+// comes from an address.
+func NewClientAs(path, secret string, from netip.Addr) *Client {
+	return &Client{local{socketClient(path), secret, from}}
 }
 
 // expectTime is how long an upload waits for the word that it is welcome.
@@ -139,22 +146,35 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 type local struct {
 	http   *http.Client
 	secret string // "": root, on the box
+	from   netip.Addr
 }
 
 func (l local) Call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://updated"+path, body)
+	req, err := request(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
 	return l.do(req, out)
+}
+
+func (l local) Stream(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+	req, err := request(ctx, method, path, in)
+	if err != nil {
+		return nil, err
+	}
+	return l.open(req)
+}
+
+func request(ctx context.Context, method, path string, in any) (*http.Request, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	return http.NewRequestWithContext(ctx, method, "http://updated"+path, body)
 }
 
 func (l local) Upload(ctx context.Context, path string, body io.Reader, size int64, progress func(int64)) error {
@@ -192,32 +212,44 @@ type Refused struct {
 
 func (r *Refused) Error() string { return r.Why }
 
-func (l local) do(req *http.Request, out any) error {
+// open makes a request and returns the body of the answer, if it is one.
+func (l local) open(req *http.Request) (io.ReadCloser, error) {
 	if l.secret != "" {
 		req.Header.Set("Authorization", "Bearer "+l.secret)
+	}
+	if l.from.IsValid() {
+		req.Header.Set(auth.ClientHeader, l.from.String())
 	}
 	resp, err := l.http.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // the address around it is made up
 		}
-		return err
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	r := io.LimitReader(resp.Body, maxReply)
-	if resp.StatusCode != http.StatusOK {
-		var f struct {
-			Error string `json:"error"`
-		}
-		if err := json.NewDecoder(r).Decode(&f); err != nil || f.Error == "" {
-			return fmt.Errorf("updated answered with HTTP status %d", resp.StatusCode)
-		}
-		return &Refused{resp.StatusCode, f.Error}
+	var f struct {
+		Error string `json:"error"`
 	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&f); err != nil || f.Error == "" {
+		return nil, fmt.Errorf("updated answered with HTTP status %d", resp.StatusCode)
+	}
+	return nil, &Refused{resp.StatusCode, f.Error}
+}
+
+func (l local) do(req *http.Request, out any) error {
+	body, err := l.open(req)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(r).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, maxReply)).Decode(out); err != nil {
 		return fmt.Errorf("read updated's answer: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ package gate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bulkhead/netcfg/svcconf"
+	"bulkhead/services/file"
 	"bulkhead/services/update/api"
 )
 
@@ -63,4 +65,31 @@ func (a *Asker) Lookup(ctx context.Context, zone, name, kind string) (*api.Looku
 		out.Answers = append(out.Answers, api.LookupAnswer{Name: h.Name, Type: dns.TypeToString[h.Rrtype], TTL: h.Ttl, Data: data})
 	}
 	return out, nil
+}
+
+// Address returns the IPv4 address of a name, as the first zone that has DNS is told. A
+// name without a dot is one of the box's own domain.
+func (a *Asker) Address(ctx context.Context, name string) (netip.Addr, error) {
+	var c svcconf.Update
+	data, err := file.Read(a.Dirs.Config(svcconf.Updated.Name), 1<<20)
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil || len(c.DNS) == 0 {
+		return netip.Addr{}, fmt.Errorf("%w: no zone has DNS, so that names have no addresses: write an address", ErrQuestion)
+	}
+	zone := c.DNS[0]
+	if _, domain, _ := strings.Cut(zone.Name, "."); !strings.Contains(name, ".") {
+		name += "." + domain
+	}
+	out, err := a.Lookup(ctx, zone.Zone, name, "A")
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, rr := range out.Answers {
+		if addr, err := netip.ParseAddr(rr.Data); err == nil && rr.Type == "A" {
+			return addr, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%w: %.300s has no IPv4 address (%s)", ErrQuestion, name, out.Code)
 }

@@ -74,6 +74,20 @@ func TestLookupAsksAsAZoneWould(t *testing.T) {
 			t.Errorf("%q %q: got %v", c[0], c[1], err)
 		}
 	}
+	if _, err := a.Address(t.Context(), "nas"); !errors.Is(err, gate.ErrQuestion) {
+		t.Errorf("an address, without a configuration: got %v", err)
+	}
+	if err := os.WriteFile(h.dirs.Config("updated"), []byte(`{"dns":[{"zone":"iot","name":"gw.home.arpa"},{"zone":"guest","name":"gw.home.arpa"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nas", "nas.home.arpa"} {
+		if got, err := a.Address(t.Context(), name); err != nil || got.String() != "192.168.30.5" {
+			t.Errorf("the address of %s: got %v, %v", name, got, err)
+		}
+	}
+	if got, err := a.Address(t.Context(), "tv"); !errors.Is(err, gate.ErrQuestion) {
+		t.Errorf("the address of a name that is not there: got %v, %v", got, err)
+	}
 	if _, err := a.Lookup(t.Context(), "guest", "nas.home.arpa", "A"); err == nil || errors.Is(err, gate.ErrQuestion) {
 		t.Errorf("a zone without DNS: got %v", err)
 	}
