@@ -118,3 +118,6 @@ func FirstFile(ports []api.Port, form url.Values) (string, []string) {
 	s := setupIn(form)
 	return s.file(ports)
 }
+
+// SetPageTime sets how long a page may take.
+func (o *Options) SetPageTime(d time.Duration) { o.page = d }

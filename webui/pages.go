@@ -103,7 +103,7 @@ type navItem struct {
 // browse serves a page.
 func (s *server) browse(p page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), writeTime-10*time.Second)
+		ctx, cancel := context.WithTimeout(r.Context(), s.o.pageTime())
 		defer cancel()
 		v := &visit{Request: r.WithContext(ctx), w: w, s: s, page: &p, secret: sessionIn(r)}
 		if err := v.enter(); err != nil {

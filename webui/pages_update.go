@@ -145,6 +145,10 @@ func (v *visit) takeImage() error {
 	if err == nil {
 		return v.see("/system/update")
 	}
+	// The time of a page was over before a large image had come: what follows asks others.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.Context()), v.s.o.pageTime())
+	defer cancel()
+	v.Request = v.WithContext(ctx)
 	return v.again(err, "update", "Updates", func(why string) any {
 		view := v.updateView()
 		view.Downgrade, view.Error = downgrade, why

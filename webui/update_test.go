@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkhead/services/auth/access"
 	"bulkhead/services/update/gaf"
@@ -183,6 +184,27 @@ func TestImagesGoThroughAFile(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(b.o.State, "image-*")); err != nil || left != nil {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// An image may take longer than a page: what it is refused for is said on a page that is whole.
+func TestSlowImageIsRefusedOnItsPage(t *testing.T) {
+	b, m := newBox(t), newMachine()
+	mux := http.NewServeMux()
+	m.serve(mux)
+	b.updated(mux)
+	const page = time.Second
+	b.o.SetPageTime(page)
+	b.start(conf1)
+	w := b.owner()
+	image, sent := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(sent, "--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\n")
+		<-time.After(page + page/10)
+		_, _ = io.WriteString(sent, "no image\r\n--x--\r\n")
+		sent.Close()
+	}()
+	v := w.sendAs("/system/update", "multipart/form-data; boundary=x", image)
+	w.reads(v, 422, []string{"not a gokrazy archive", "Bring another version", "2026.11.20-3f9c2ab"}, "the update service does not answer")
 }
 
 func TestImagesAreAdministrators(t *testing.T) {

@@ -9,6 +9,7 @@
 package webui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -45,7 +46,12 @@ type Options struct {
 	Bill    string // file that says what is in it
 
 	HTTPS, HTTP uint16 // ports
+
+	page time.Duration // see pageTime
 }
+
+// pageTime is how long a page may take: a little less than there is to write it.
+func (o *Options) pageTime() time.Duration { return cmp.Or(o.page, writeTime-10*time.Second) }
 
 // NewOptions returns those of a service with the directories.
 func NewOptions(d run.Dirs) Options {
