@@ -350,6 +350,30 @@ func (b *box) raw(method, url, host string, header http.Header, body string) (*h
 
 var conf1 = svcconf.Web{Name: "gw", Domain: "home.arpa", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
 
+// A workstation may have a way to the box of its own.
+func TestBoxIsClaimedByTheWayThatIsGiven(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	way := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", b.o.HTTPS))
+	}
+	code, err := access.ParseCode(b.control("GET").Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := remote.LookVia(t.Context(), "https://gw.home.arpa", way)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Redeem(t.Context(), code, "alex", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.NewVia(p.Profile, way).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBoxIsClaimedOnceAndKnowsItsOwnerThen(t *testing.T) {
 	b := newBox(t)
 	b.start(conf1)

@@ -22,16 +22,28 @@ import (
 type Claim struct {
 	URL         string
 	Fingerprint access.Fingerprint // of the key that answers there
+
+	way way
 }
+
+// way opens a connection, as [net.Dialer.DialContext] does.
+type way func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Look asks who answers at the address.
 func Look(ctx context.Context, base string) (*Claim, error) {
-	conn, err := patiently(ctx, func() (*tls.Conn, error) { return dial(ctx, base) })
+	return LookVia(ctx, base, (&net.Dialer{Timeout: dialTime}).DialContext)
+}
+
+// LookVia is Look for somebody whose way to the box is not that of this process.
+func LookVia(ctx context.Context, base string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (*Claim, error) {
+	c := &Claim{URL: base, way: dial}
+	conn, err := patiently(ctx, func() (*tls.Conn, error) { return c.dial(ctx) })
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	return &Claim{base, access.FingerprintOf(conn.ConnectionState().PeerCertificates[0])}, nil
+	c.Fingerprint = access.FingerprintOf(conn.ConnectionState().PeerCertificates[0])
+	return c, nil
 }
 
 // patiently dials until nobody refuses, for ten seconds at most: a box that has just been
@@ -52,8 +64,8 @@ func patiently[T any](ctx context.Context, dial func() (T, error)) (T, error) {
 }
 
 // dial opens a connection to whoever answers.
-func dial(ctx context.Context, base string) (*tls.Conn, error) {
-	u, err := url.Parse(base)
+func (c *Claim) dial(ctx context.Context) (*tls.Conn, error) {
+	u, err := url.Parse(c.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -63,16 +75,17 @@ func dial(ctx context.Context, base string) (*tls.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*dialTime)
 	defer cancel()
-	d := tls.Dialer{
-		NetDialer: &net.Dialer{Timeout: dialTime},
-		// The proofs take the place of an authority.
-		Config: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true},
-	}
-	conn, err := d.DialContext(ctx, "tcp", host)
+	plain, err := c.way(ctx, "tcp", host)
 	if err != nil {
-		return nil, explain(ctx, base, err)
+		return nil, explain(ctx, c.URL, err)
 	}
-	return conn.(*tls.Conn), nil
+	// The proofs take the place of an authority.
+	conn := tls.Client(plain, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, ServerName: u.Hostname()})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = plain.Close() // there is nothing on it to be lost
+		return nil, explain(ctx, c.URL, err)
+	}
+	return conn, nil
 }
 
 // Claimed is a box that was claimed. Its profile is without a name if the box has none.
@@ -92,7 +105,7 @@ func (c *Claim) Redeem(ctx context.Context, code access.Code, name string, key [
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, c.URL)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
