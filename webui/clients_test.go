@@ -394,7 +394,7 @@ func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	b, _ := newTrialBox(t)
 	b.start(conf1)
 	alex := b.owner()
-	alex.setPassword()
+	code := alex.setPassword()
 	alex.tries("new\n")
 	if v := alex.get("/account"); !strings.Contains(v.body, "A change by alex is being tried") {
 		t.Fatalf("no change is being tried:\n%s", v.body)
@@ -415,7 +415,11 @@ func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	w.shows(endedCertificate(t))
 	w.get("/login").barred(t, "one that has ended", "the one that was shown ended on 2001-09-09.")
 
-	// Under somebody else's, nobody learns what the box does, and anybody goes.
+	// Under somebody else's, nobody learns what the box does, and anybody goes, whatever
+	// they came in by.
+	alex.shows(alexes)
+	alex.post("/logout", nil)
+	alex.leads(alex.post("/login", url.Values{"user": {"alex"}, "password": {passphrase}, "code": {code.Code(time.Now().Add(30 * time.Second))}}), "/")
 	alex.header.Set("Accept", "text/html")
 	alex.shows(kims)
 	v = alex.get("/account")
