@@ -275,6 +275,15 @@ func (a *app) first(ctx context.Context, p *remote.Profile, f api.File, c claim,
 		}
 	}
 	cfg := a.configOf(f)
+	// Under a file that asks for certificates, who has none could not confirm it.
+	if cfg != nil && cfg.System.ClientCertificates && p.Certificate == nil {
+		if err := p.Certify(ctx, tokenName()); err != nil {
+			return err
+		}
+		if err := s.all.Save(p); err != nil {
+			return err
+		}
+	}
 	change := api.Change{File: f, Via: api.ViaCLI, Why: "when the box was claimed"}
 	_, err = a.attempt(ctx, s, in, proposal{
 		what: f.Name, cfg: cfg, terms: terms{window: c.window, yes: true}, shown: true,

@@ -168,8 +168,15 @@ func (b *newBox) until(what string, ok func() bool) {
 // cli runs bulkhead at the desk, and returns what it says and its exit code.
 func (b *newBox) cli(args ...string) (string, int) {
 	b.t.Helper()
+	return b.cliWith(nil, args...)
+}
+
+// cliWith is cli with more in the environment.
+func (b *newBox) cliWith(env []string, args ...string) (string, int) {
+	b.t.Helper()
 	cmd := exec.Command(filepath.Join(b.bin, "bulkhead"), args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(b.dir, "desk"), "XDG_RUNTIME_DIR=", "NO_COLOR=1")
+	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	nstest.Run(b.t, b.desk, func() { _ = cmd.Run() }) // the code says it

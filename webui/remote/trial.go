@@ -143,7 +143,9 @@ func (p *Profile) pending(ctx context.Context, url string) (*api.Trials, error) 
 
 // at returns a client of the box at a URL. Its first call makes a new connection.
 func (p *Profile) at(url string) *Client {
-	return New(&Profile{URL: url, Fingerprint: p.Fingerprint, Token: p.Token})
+	there := *p
+	there.URL, there.Also = url, nil
+	return New(&there)
 }
 
 // settle looks for the box at the places in a moment, in which a link may come up, and
