@@ -54,6 +54,35 @@ func TestPagesOfEditsAreUsable(t *testing.T) {
 	c.quiet()
 }
 
+// TestPartsOfALargeFileAreUsable goes to lines of a large file and edits them.
+func TestPartsOfALargeFileAreUsable(t *testing.T) {
+	b, _, _ := newLargeFileBox(t)
+	source := axe(t)
+	c := b.chrome()
+	c.keep(b.owner())
+	c.open("/edit?q=rule-4321")
+	c.pictures("edit-found")
+	c.usable("edit-found", source)
+	c.do(chromedp.Click(`a[href="/edit?line=4532"]`))
+	b.eventually("the line is there", func() bool { return strings.Contains(c.main(), "Line 4532") })
+	if line := get(c, chromedp.Evaluate[string](`(e => e.value.slice(e.selectionStart, e.selectionEnd))(document.querySelector("textarea"))`)); !strings.Contains(line, "{name: rule-4321,") {
+		t.Errorf("line 4532 is %q in the editor", line)
+	}
+	c.pictures("edit-part")
+	c.usable("edit-part", source)
+	c.do(chromedp.Evaluate[chromedp.Void](`(e => { e.value = e.value.replace("because of the number 4321", "films"); })(document.querySelector("textarea"));0`))
+	c.do(chromedp.Click("button[value=later]"))
+	b.eventually("other lines are there", func() bool {
+		return get(c, chromedp.Evaluate[bool](`!document.querySelector("textarea")?.value.includes("rule-4321,")`))
+	})
+	c.do(chromedp.Click("form.editor button[value=plan]"))
+	b.eventually("the plan is there", func() bool { return c.head() == "What the change would do" })
+	if text := c.main(); !strings.Contains(text, "why: films") {
+		t.Errorf("the plan lacks the file's difference:\n%s", text)
+	}
+	c.quiet()
+}
+
 // main is the text of the page that is shown; "" while there is none.
 func (c *chrome) main() string {
 	text, _ := chromedp.Run(c.ctx, chromedp.Evaluate[string](`document.querySelector("footer") ? document.querySelector("main").innerText : ""`))

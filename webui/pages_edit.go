@@ -34,6 +34,13 @@ type editView struct {
 	Lockout string
 	Problems
 	Changed *editChange // set: the file is another one by now
+
+	// Of a text that is large.
+	Part     *editPart // set: the editor has that of it
+	Packed   string    // the whole text; "": it is that of the change Number
+	Sections []section
+	Query    string
+	Found    few[textLine]
 }
 
 // Problems are what is wrong with a text, and the lines that it is about.
@@ -64,6 +71,16 @@ func (e editView) Focus() int {
 		}
 	}
 	return e.Line
+}
+
+// FocusHere is the line of what the editor has that it begins with; 0: the first.
+func (e editView) FocusHere() int {
+	if n := e.Focus(); e.Part == nil || n == 0 {
+		return n
+	} else if n >= e.Part.From && n <= e.Part.To() {
+		return n - e.Part.From + 1
+	}
+	return 0
 }
 
 // around is how many lines are shown around one with a problem.
@@ -117,26 +134,33 @@ func (v *visit) editPage() error {
 	if err != nil {
 		return err
 	}
-	view := v.editOf(e)
-	if line, err := strconv.Atoi(v.URL.Query().Get("line")); err == nil && line > 0 {
+	view, query := v.editOf(e), v.URL.Query()
+	if line, err := strconv.Atoi(query.Get("line")); err == nil && line > 0 {
 		view.Line = line
 		view.Lines = numbered(view.Text, nil, line)
 	}
-	return v.show("edit", view)
+	view.find(strings.TrimSpace(query.Get("q")))
+	return v.showEdit(http.StatusOK, view, 1)
+}
+
+// showEdit shows the editor; of a large text that was shown from a line on, that part.
+func (v *visit) showEdit(status int, view editView, from int) error {
+	view.cut(from)
+	return v.showAs(status, "edit", view)
 }
 
 // edited checks a text, shows what it would do, or, where somebody else has changed the
 // file meanwhile, what that was.
 func (v *visit) edited() error {
-	form, err := v.form(maxChangeForm)
-	if err != nil {
-		return err
-	}
-	text, err := fileIn(form)
+	form, err := v.changeForm()
 	if err != nil {
 		return err
 	}
 	e, err := v.newest()
+	if err != nil {
+		return err
+	}
+	text, from, err := v.textIn(form, e)
 	if err != nil {
 		return err
 	}
@@ -147,18 +171,21 @@ func (v *visit) edited() error {
 	view.Text, view.Why = string(text), strings.TrimSpace(form.Get("why"))
 	if by := form.Get("by"); by != "" && by != v.caller.Name { // the session of who typed it was over
 		view.Theirs, view.Number, view.Sum, view.Base = by, 0, form.Get("sum"), form.Get("base")
-		return v.showAs(http.StatusConflict, "edit", view)
+		return v.showEdit(http.StatusConflict, view, from)
 	}
 	base := form.Get("base") // of a plan that was refused
 	if was := form.Get("sum"); was != "" && was != view.Sum || base != "" && base != strconv.Itoa(e.Number) {
 		// The form that is shown is about the file as it is now: sent again, it replaces it.
 		view.Changed = &editChange{e.Number, or(e.Author, "somebody"), e.Why, fewOf(diffLines(textdiff.Unified("theirs", "yours", string(e.Data), string(text))))}
-		return v.showAs(http.StatusConflict, "edit", view)
+		return v.showEdit(http.StatusConflict, view, from)
+	}
+	if then := form.Get("then"); from > 0 && (then == "earlier" || then == "later") {
+		return v.showEdit(http.StatusOK, view, moved(form, text, from))
 	}
 	plan, err := v.box().Plan(v.Context(), api.Proposal{File: api.File{Name: view.Name, Data: text}})
 	if r, ok := errors.AsType[*api.Refused](err); ok {
 		view.refuse(r)
-		return v.showAs(http.StatusUnprocessableEntity, "edit", view)
+		return v.showEdit(http.StatusUnprocessableEntity, view, from)
 	}
 	if err != nil {
 		return err
@@ -168,7 +195,7 @@ func (v *visit) edited() error {
 	}
 	view.Checked = true
 	view.tell(plan.Warnings)
-	return v.show("edit", view)
+	return v.showEdit(http.StatusOK, view, from)
 }
 
 func (e *editView) refuse(r *api.Refused) {
@@ -211,12 +238,22 @@ func (v *visit) giveBack(no refusal) bool {
 			return false
 		}
 	}
-	text, err := fileIn(v.PostForm)
-	if err != nil {
-		return false
-	}
 	get := v.PostForm.Get
-	edit := editView{Name: or(get("name"), "The file"), Text: string(text), Why: get("why"), Sum: get("sum"), Base: get("base"), By: or(get("by"), v.caller.Name)}
+	edit := editView{Name: or(get("name"), "The file"), Why: get("why"), Sum: get("sum"), Base: get("base"), By: or(get("by"), v.caller.Name)}
+	if v.PostForm.Has("from") { // a part, as it was sent: what it is of may be nobody's business
+		if edit.Part = partIn(v.PostForm); edit.Part == nil {
+			return false
+		}
+		edit.Packed = get("data")
+		edit.Number, _ = strconv.Atoi(get("of")) // or none
+	} else {
+		text, err := fileIn(v.PostForm)
+		if err != nil {
+			return false
+		}
+		edit.Text = string(text)
+		edit.cut(1)
+	}
 	_ = v.showAs(no.Status, "kept", keptView{no, edit})
 	return true
 }
