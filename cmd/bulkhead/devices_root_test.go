@@ -3,12 +3,9 @@
 package main
 
 import (
-	"net"
 	"net/url"
 	"strings"
 	"testing"
-
-	"bulkhead/netcfg/nstest"
 )
 
 // TestNewDeviceIsIsolatedOnThePages has a machine come that nobody knows, and somebody look
@@ -26,16 +23,7 @@ func TestNewDeviceIsIsolatedOnThePages(t *testing.T) {
 	page := p.see("POST", "/change/try", form, "/pending")
 	p.see("POST", "/pending/keep", url.Values{"id": {hidden(t, page, "id")}}, "/pending?done=kept")
 
-	var mac string
-	nstest.Run(t, b.gadgets, func() {
-		i, err := net.InterfaceByName("eth0")
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		mac = i.HardwareAddr.String()
-	})
-	nstest.Exec(t, b.gadgets, "ip", "link", "set", "eth0", "up")
+	mac := b.plugIn()
 	reaches := func() bool { return b.dial(b.gadgets, "192.168.40.1:53") == nil }
 	b.until("the gadget is seen", func() bool {
 		reaches() // who is spoken with is known

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
+	"bulkhead/netcfg/nstest"
 	"bulkhead/services/auth/access"
 	"bulkhead/services/auth/totp"
 )
@@ -126,10 +129,11 @@ func (w *tab) arrive(begin string) {
 	w.do(chromedp.WaitReady("footer"))
 }
 
-// shows waits until the page has a text.
+// shows waits until the page has a text. What takes longest is a change that nobody keeps:
+// a minute.
 func (w *tab) shows(text string) {
 	w.b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(w.text(), text); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(100 * time.Second); !strings.Contains(w.text(), text); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.fail(fmt.Errorf("does not show %q", text))
 		}
@@ -146,7 +150,7 @@ func (w *tab) claim(at, code string) {
 }
 
 // TestJourneyOfANewBox goes with a browser from the parcel to a network that works, on real
-// programs: the box is claimed, gets its first configuration, moves, and is kept.
+// programs: the box is claimed, gets its first configuration, moves, is kept, and used.
 func TestJourneyOfANewBox(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	b := unpack(t)
@@ -189,8 +193,7 @@ func TestJourneyOfANewBox(t *testing.T) {
 	w.click("form[action='/login'] button")
 	w.arrive(second + "/pending")
 	w.shows("is trying a change: “first configuration”")
-	w.click("form[action='/pending/keep'] button")
-	w.shows("It is the configuration in force")
+	w.keep()
 
 	// By its full name, a passkey is enough from now on.
 	const named = "https://gw.home.arpa"
@@ -209,4 +212,120 @@ func TestJourneyOfANewBox(t *testing.T) {
 	w.click("[data-passkey-login]")
 	w.arrive(named + "/")
 	w.shows("alex")
+	w.liveWith(named)
+}
+
+// liveWith goes on with what people do with a box that they have: a device is adopted, and
+// what is refused becomes a rule, which is lost in a change that nobody keeps and comes
+// back with the one before; then it is isolated, and released.
+func (w *tab) liveWith(at string) {
+	b := w.b
+	b.t.Helper()
+	mac := b.plugIn()
+	const service = "192.168.40.99:8096"
+	b.serve(b.gadgets, service)
+	reaches := func() bool { return b.dial(b.desk, service) == nil }
+	b.until("the gadget is seen", func() bool {
+		_ = b.dial(b.gadgets, "192.168.40.1:53") // who is spoken with is known
+		w.open(at + "/devices?show=new&zone=gadgets")
+		return strings.Contains(w.text(), mac)
+	})
+	w.click("main a[href='/devices/" + mac + "']")
+	w.shows("This device is new")
+	w.click("main a.button.main")
+	w.fill("[name=name]", "gadget")
+	w.fill("[name=address]", "192.168.40.99")
+	w.click("form.stack button.main")
+	w.try("adopt it")
+	w.keep()
+
+	if reaches() {
+		b.t.Fatal("nothing allows it, and the desk reaches the gadget")
+	}
+	// Refusals are recorded by the minute.
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(w.text(), "Draft a rule"); time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			w.fail(errors.New("the refusal is not recorded"))
+		}
+		w.open(at + "/flows?verdict=refused&device=gadget")
+	}
+	w.click("main a[href^='/flows/draft']")
+	w.fill("#why", "films on the gadget")
+	w.click("form.stack button.main")
+	w.shows("Who may reach whom")
+	w.try("films")
+	if !reaches() {
+		b.t.Error("the rule is in force, and the desk does not reach the gadget")
+	}
+	w.keep()
+
+	// The rule is gone while a change is tried that nobody keeps.
+	w.open(at + "/history/2/again")
+	w.do(chromedp.SetAttributeValue("form[action='/change/try'] button.main", "value", "1"))
+	w.try("without films")
+	b.until("the rule is gone", func() bool { return !reaches() })
+	w.shows("It was undone: nobody confirmed it in time.")
+	b.until("the rule is back", reaches)
+
+	w.open(at + "/devices/gadget")
+	w.click("form[action='/devices/gadget/isolate'] button")
+	w.shows("This device is isolated")
+	if reaches() {
+		b.t.Error("it is isolated, and the desk reaches it")
+	}
+	w.click("form[action='/devices/gadget/release'] button")
+	w.arrive(at + "/devices/gadget?done=release")
+	b.until("it is free", reaches)
+}
+
+// try tries the change that the page has planned.
+func (w *tab) try(why string) {
+	w.b.t.Helper()
+	w.fill("form[action='/change/try'] #why", why)
+	w.click("form[action='/change/try'] button.main")
+	w.shows("is trying a change: “" + why + "”")
+}
+
+// keep keeps the change that is tried.
+func (w *tab) keep() {
+	w.b.t.Helper()
+	w.click("form[action='/pending/keep'] button")
+	w.shows("It is the configuration in force")
+}
+
+// plugIn connects the room of gadgets, and returns the MAC of the one that is there.
+func (b *newBox) plugIn() (mac string) {
+	b.t.Helper()
+	nstest.Run(b.t, b.gadgets, func() {
+		i, err := net.InterfaceByName("eth0")
+		if err != nil {
+			b.t.Error(err)
+			return
+		}
+		mac = i.HardwareAddr.String()
+	})
+	nstest.Exec(b.t, b.gadgets, "ip", "link", "set", "eth0", "up")
+	nstest.Exec(b.t, b.gadgets, "ip", "route", "replace", "default", "via", "192.168.40.1")
+	return mac
+}
+
+// serve accepts connections.
+func (b *newBox) serve(ns int, at string) {
+	b.t.Helper()
+	var l net.Listener
+	var err error
+	nstest.Run(b.t, ns, func() { l, err = net.Listen("tcp4", at) })
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
 }
