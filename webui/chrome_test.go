@@ -244,6 +244,7 @@ func screens(t testing.TB) map[string]string {
 		list[strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString("x"+path, "-"), "x-")] = path
 	}
 	list["overview"] = "/"
+	list["system-reach-echoes"], list["system-reach-way"] = "/system/reach?target=tv", "/system/reach?target=198.51.100.9&how=traceroute"
 	delete(list, "")
 	return list
 }

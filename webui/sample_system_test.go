@@ -6,14 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"bulkhead/netcfg/api"
+	diag "bulkhead/services/diag/api"
 	updates "bulkhead/services/update/api"
 	"bulkhead/services/update/manifest"
 )
@@ -98,6 +101,9 @@ func (m *machine) staging() *updates.Staging {
 	return m.status.Staging
 }
 
+// lines is an answer of several values.
+type lines []any
+
 // serve answers as updated does.
 func (m *machine) serve(mux *http.ServeMux) {
 	handle := func(pattern string, f func(r *http.Request) (any, int, string)) {
@@ -109,6 +115,12 @@ func (m *machine) serve(mux *http.ServeMux) {
 				v = map[string]string{"error": why}
 			}
 			w.WriteHeader(status)
+			if l, ok := v.(lines); ok {
+				for _, v := range l {
+					_ = json.NewEncoder(w).Encode(v)
+				}
+				return
+			}
 			_ = json.NewEncoder(w).Encode(v)
 		})
 	}
@@ -132,6 +144,37 @@ func (m *machine) serve(mux *http.ServeMux) {
 			out.Answers = append(out.Answers, updates.LookupAnswer{Name: q.Get("name") + ".", Type: q.Get("type"), TTL: 60, Data: data})
 		}
 		return out, 200, ""
+	})
+	handle("POST /v1/ping", func(r *http.Request) (any, int, string) {
+		var in diag.Ping
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			return nil, 400, err.Error()
+		}
+		tv := netip.MustParseAddr("192.168.40.5")
+		switch in.Target {
+		case "tv":
+			return diag.Echo{Number: 1, Target: tv, From: tv, Milliseconds: 0.412}, 200, ""
+		case "<script>":
+			return nil, 422, "no question for DNS: <script> is no name"
+		}
+		return diag.Echo{Number: 1, Target: netip.MustParseAddr("198.51.100.9"), Trouble: "no answer"}, 200, ""
+	})
+	handle("POST /v1/traceroute", func(*http.Request) (any, int, string) {
+		target, near := netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("203.0.113.1")
+		return lines{
+			diag.Hop{Number: 1, Echoes: []diag.Echo{{Number: 1, Target: target, From: near, Milliseconds: 1.25, Trouble: "time to live exceeded"}, {Number: 2, Target: target, From: near, Milliseconds: 1.5, Trouble: "time to live exceeded"}, {Number: 3, Target: target, Trouble: "no answer"}}},
+			diag.Hop{Number: 2, Echoes: []diag.Echo{{Number: 1, Target: target, Trouble: "no answer"}, {Number: 2, Target: target, Trouble: "no answer"}, {Number: 3, Target: target, Trouble: "no answer"}}},
+			diag.Hop{Number: 3, Reached: true, Echoes: []diag.Echo{{Number: 1, Target: target, From: target, Milliseconds: 12.7}, {Number: 2, Target: target, From: target, Milliseconds: 13.1}, {Number: 3, Target: target, From: target, Milliseconds: 12.9}}},
+		}, 200, ""
+	})
+	mux.HandleFunc("POST /v1/capture", func(w http.ResponseWriter, r *http.Request) {
+		var in diag.Capture
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Filter == "prot" {
+			w.WriteHeader(422)
+			fmt.Fprint(w, `{"error":"filter, character 1: \"prot\" is none of host, net"}`)
+			return
+		}
+		fmt.Fprintf(w, "%s %s %d %d %s", in.Zone, in.Filter, in.Packets, in.Seconds, r.Header.Get("Bulkhead-Client"))
 	})
 	handle("POST /v1/update", func(r *http.Request) (any, int, string) {
 		var in updates.Begin
