@@ -169,12 +169,12 @@ func TestPagesOfALargeNetworkAreSmall(t *testing.T) {
 	}
 	v = w.get("/zones/zone0/zone1")
 	found := strings.Contains(v.body, "More rules")
-	seen := strings.Count(v.body, `scope="row">rule-`)
+	seen := strings.Count(v.body, `role="rowheader">rule-`)
 	for i := 0; found && i < 100; i++ {
 		_, rest, _ := strings.Cut(v.body, `/zones/zone0/zone1?after=`)
 		next, _, _ := strings.Cut(rest, `"`)
 		v = w.get("/zones/zone0/zone1?after=" + strings.ReplaceAll(next, "&amp;", "&"))
-		seen += strings.Count(v.body, `scope="row">rule-`)
+		seen += strings.Count(v.body, `role="rowheader">rule-`)
 		found = strings.Contains(v.body, "More rules")
 	}
 	c, _ := large{result: compiled(largeHome())}.CellRules(t.Context(), "zone0", "zone1")
