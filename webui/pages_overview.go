@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"bulkhead/netcfg/api"
+	"bulkhead/netcfg/model"
 	"bulkhead/services/auth/access"
 	"bulkhead/services/flow/inventory"
+	"bulkhead/services/flow/record"
 )
 
 // boxPages are about the network.
@@ -67,8 +70,7 @@ func (v *visit) overviewPage() error {
 // newDevice is for how long a device is new on the first page.
 const newDevice = 24 * time.Hour
 
-// sentence is the state of all in one line. Since when there is an internet is not in it: a
-// lease is as old as its last renewal.
+// sentence is the state of all in one line.
 func sentence(st *api.Status, way *link, devices int, refused uint64, counted bool) string {
 	switch st.Mode {
 	case api.Running:
@@ -86,6 +88,10 @@ func sentence(st *api.Status, way *link, devices int, refused uint64, counted bo
 		words = append(words, "There is no uplink.")
 	case bad != nil:
 		words = append(words, "The way to the internet is not in order: "+bad.Name+".")
+	case way.unknown() != nil:
+		words = append(words, "The way to the internet is in order as far as is known.")
+	case way != nil && st.Uplink != nil && !st.Uplink.Since.IsZero():
+		words = append(words, "Internet since "+spanText(st.Now.Sub(st.Uplink.Since))+".")
 	case way != nil:
 		words = append(words, "The way to the internet is in order.")
 	}
@@ -145,14 +151,24 @@ func warnings(st *api.Status) (list []warning) {
 // well cannot be.
 type link struct {
 	Name, Text string
-	State      string // good, bad, or waits for the one before
+	State      string // good, bad, unknown, or waits for the one before
 	Next       *link
 }
 
 // broken returns the first that is not well; nil: all are.
 func (l *link) broken() *link {
 	for ; l != nil; l = l.Next {
-		if l.State != "good" {
+		if l.State != "good" && l.State != "unknown" {
+			return l
+		}
+	}
+	return nil
+}
+
+// unknown returns the first of which it is not known how it is; nil: there is none.
+func (l *link) unknown() *link {
+	for ; l != nil; l = l.Next {
+		if l.State == "unknown" {
 			return l
 		}
 	}
@@ -173,8 +189,46 @@ func cableOf(ports []api.Port) *link {
 	return &link{Name: "Cable", Text: "which port is the uplink's is not known", State: "bad"}
 }
 
-// dependencies is the way from the cable to the names of the internet; nil where there is
-// no uplink.
+// Of the connections to the internet, those are looked at that ended of late.
+const (
+	lateness    = 15 * time.Minute
+	lateLooked  = 100
+	lateEnough  = 5 // that had no answer, and none that had one, say that there is no internet
+	lateNothing = "nobody’s connection has ended in the last 15 minutes"
+)
+
+// internetOf is whether the internet answers, by what devices have had from there. Nothing
+// is asked of anybody out there.
+func internetOf(ended []record.Record, in *time.Location) *link {
+	l := &link{Name: "Internet", Text: lateNothing, State: "unknown"}
+	for i := range ended {
+		if r := &ended[i]; r.In.Packets > 0 {
+			l.Text, l.State = "it answered a device at "+r.End.In(in).Format("15:04"), "good"
+			return l
+		}
+	}
+	if len(ended) > 0 {
+		l.Text = fmt.Sprintf("no answer to the last %s", counting(uint64(len(ended)), "connection"))
+	}
+	if len(ended) >= lateEnough {
+		l.State = "bad"
+	}
+	return l
+}
+
+// internet asks flowd for what internetOf looks at.
+func (v *visit) internet() *link {
+	ended, err := askFlowd[[]record.Record](v, "/v1/flows", url.Values{
+		"to": {model.Internet}, "verdict": {record.Allowed.String()}, "limit": {strconv.Itoa(lateLooked)},
+		"since": {time.Now().Add(-lateness).UTC().Format(time.RFC3339)},
+	})
+	if err != nil {
+		return &link{Name: "Internet", Text: "it is not known: " + err.Error(), State: "unknown"}
+	}
+	return internetOf(ended, v.when(time.Now()).Location())
+}
+
+// dependencies is the way from the cable to the internet; nil where there is no uplink.
 func (v *visit) dependencies(st *api.Status) *link {
 	if st.NoUplink || st.Mode != api.Running {
 		return nil
@@ -204,9 +258,13 @@ func (v *visit) dependencies(st *api.Status) *link {
 			names.Text, names.State = what+": "+text, "bad"
 		}
 	})
-	cable.Next, address.Next, gateway.Next = address, gateway, names
+	internet := v.internet()
+	if u := st.Uplink; u != nil && !u.Since.IsZero() && internet.State == "good" {
+		internet.Text += fmt.Sprintf("; the address is held without a break for %s", spanText(st.Now.Sub(u.Since)))
+	}
+	cable.Next, address.Next, gateway.Next, names.Next = address, gateway, names, internet
 	for l := cable; l.Next != nil; l = l.Next {
-		if l.State != "good" {
+		if l.State == "bad" || l.State == "waits" {
 			l.Next.State, l.Next.Text = "waits", "depends on: "+l.Name
 		}
 	}

@@ -87,7 +87,7 @@ func (s *trials) Status(context.Context) (*api.Status, error) {
 	s.look()
 	st := &api.Status{
 		Name: "gw", Timezone: "Europe/Berlin", Mode: api.Running, Now: time.Now(), Applied: true, Last: s.last,
-		Uplink: &facts.Lease{Link: "wan", Address: netip.MustParsePrefix("203.0.113.7/24"), Gateway: netip.MustParseAddr("203.0.113.1"), Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}, Obtained: time.Now().Add(-80 * time.Hour)},
+		Uplink: &facts.Lease{Link: "wan", Address: netip.MustParsePrefix("203.0.113.7/24"), Gateway: netip.MustParseAddr("203.0.113.1"), Resolvers: []netip.Addr{netip.MustParseAddr("203.0.113.53")}, Obtained: time.Now().Add(-5 * time.Hour), Since: time.Now().Add(-80 * time.Hour)},
 	}
 	if s.tx.Phase() != txn.Idle {
 		st.Pending = s.now()

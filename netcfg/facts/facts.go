@@ -62,6 +62,10 @@ type Lease struct {
 	Server    netip.Addr   `json:"server"`        // DHCP server; zero for a static uplink
 	Obtained  time.Time    `json:"obtained"`
 	Expires   time.Time    `json:"expires"` // zero: never
+
+	// Since is from when on there has been a carrier and this address without a break, as far
+	// as wand has seen; zero: there is none now.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // LinkOf returns the provided link of a port's VLAN.

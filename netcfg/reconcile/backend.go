@@ -77,7 +77,11 @@ func (r *Reconciler) uplink(out *outcome) *facts.Lease {
 	u := r.target.cfg.Uplink
 	switch {
 	case u != nil && u.IPv4.Mode == model.ModeStatic && out.result != nil && out.result.WAN.Link != "":
-		return &facts.Lease{Link: out.result.WAN.Link, Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers}
+		l := &facts.Lease{Link: out.result.WAN.Link, Address: u.IPv4.Address, Gateway: u.IPv4.Gateway, Resolvers: u.IPv4.Resolvers}
+		if told := r.lease.told; told != nil && told.Address == l.Address {
+			l.Since = told.Since
+		}
+		return l
 	case out.facts.Uplink != nil:
 		return r.lease.told
 	}

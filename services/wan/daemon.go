@@ -113,9 +113,10 @@ type daemon struct {
 	link   link // as last seen; zero: there is none
 	wire   wire // nil: the link is not up
 
-	want  *facts.Lease // in force; nil: none
-	file  *facts.Lease // in the uplink file
-	known bool         // that file is what is in the uplink file
+	want   *facts.Lease // in force; nil: none
+	steady time.Time    // since when it has been, with a carrier; zero: it is not now
+	file   *facts.Lease // in the uplink file
+	known  bool         // that file is what is in the uplink file
 
 	status  svcconf.WANStatus                 // as last written
 	shown   atomic.Pointer[svcconf.WANStatus] // the same, for others to read
@@ -355,6 +356,9 @@ func (d *daemon) do(a dhcp4.Action) error {
 			d.log.Info("lease", "address", a.Lease.Address, "gateway", a.Lease.Gateway,
 				"server", a.Lease.Server, "expires", a.Lease.Expires.Round(0))
 		}
+		if d.want != nil && d.want.Address != a.Lease.Address {
+			d.steady = time.Time{}
+		}
 		d.want = &a.Lease.Lease
 		d.trouble = trouble{}
 	case dhcp4.Withdraw:
@@ -378,7 +382,16 @@ func (d *daemon) settle(now time.Time) {
 	if !d.begun {
 		return // whatever an earlier daemon left may well be right
 	}
+	switch {
+	case d.want == nil || !d.link.up:
+		d.steady = time.Time{}
+	case d.steady.IsZero():
+		d.steady = now
+	}
 	l := onWall(now, d.want)
+	if l != nil {
+		l.Since = stamp(now, d.steady)
+	}
 	if d.known && current(d.file, l) {
 		return
 	}
@@ -414,5 +427,5 @@ func current(file, l *facts.Lease) bool {
 		return file == l
 	}
 	near := func(a, b time.Time) bool { return a.IsZero() == b.IsZero() && a.Sub(b).Abs() <= slew }
-	return same(*file, *l) && near(file.Obtained, l.Obtained) && near(file.Expires, l.Expires)
+	return same(*file, *l) && near(file.Obtained, l.Obtained) && near(file.Expires, l.Expires) && near(file.Since, l.Since)
 }

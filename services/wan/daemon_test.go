@@ -398,6 +398,33 @@ func TestLostLinkIsCheckedWhenBack(t *testing.T) {
 	})
 }
 
+// Renewals are no breaks; a cable that was out is one, though the lease stays in force.
+func TestLeaseSaysSinceWhenItHoldsWithoutABreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t)
+		b.start(dhcpConfig)
+		time.Sleep(5 * time.Second)
+		began := b.uplink().Since
+		if began.IsZero() || time.Since(began) > 5*time.Second {
+			t.Fatalf("held since %s at %s", began, time.Now())
+		}
+		time.Sleep(49 * time.Hour)
+		if l := b.uplink(); !l.Since.Equal(began) || !l.Obtained.After(began) {
+			t.Errorf("after renewals: %+v, want since %s", l, began)
+		}
+		b.set(func(p *provider) { p.now = down })
+		time.Sleep(2 * time.Second)
+		if l := b.uplink(); l == nil || !l.Since.IsZero() {
+			t.Errorf("without a carrier: %+v", l)
+		}
+		b.set(func(p *provider) { p.now = up })
+		time.Sleep(10 * time.Second)
+		if l := b.uplink(); l == nil || time.Since(l.Since) > 11*time.Second {
+			t.Errorf("with a carrier again: %+v at %s", l, time.Now())
+		}
+	})
+}
+
 func TestLinkMayComeLate(t *testing.T) {
 	for _, c := range []svcconf.WAN{dhcpConfig, staticConfig} {
 		synctest.Test(t, func(t *testing.T) {
