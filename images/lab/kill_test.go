@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/facts"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/svcconf"
 )
 
 // comeback is how soon after its start a daemon is to serve again.
@@ -92,6 +94,10 @@ func TestKilledDaemonsLetNothingThrough(t *testing.T) {
 	for a, mac := range before {
 		if got := leases(t, b)[a]; got != mac {
 			t.Errorf("the lease of %s was %s's and is %s's now", a, mac, got)
+		}
+		past, err := b.API.LeaseHistory(b.ctx, mac.String())
+		if err != nil || !slices.ContainsFunc(past.Leases, func(l svcconf.PastLease) bool { return l.Address == a }) {
+			t.Errorf("%s is not in the history of %s: %v, %v", a, mac, past, err)
 		}
 	}
 	t.Logf("%d kills, %d rounds of packets", kills, rounds.Load())
