@@ -32,6 +32,7 @@ type runner struct {
 // newRunner returns a box that has its first configuration, and a runner beside it.
 func newRunner(t *testing.T) *runner {
 	b := unpack(t)
+	b.start("dhcpd") // which has a history to ask for
 	state := b.waiting()
 	if out, code := b.cli("claim", "192.168.77.1", "--code", state.Code, "--yes", filepath.Join(b.dir, "home.yaml")); code != 0 {
 		t.Fatalf("claim: exit %d\n%s", code, out)
