@@ -170,7 +170,7 @@ talks to the gateway it runs on.
 		return fmt.Errorf("%w: %w; see: %s --help", errUsage, err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.checkCommand(), a.planCommand(), a.applyCommand(), a.confirmCommand(), a.cancelCommand(), a.undoCommand(), a.historyCommand(), a.isolateCommand(), a.releaseCommand(), a.whyCommand(), a.testCommand(), a.showCommand(), a.devicesCommand(), a.leasesCommand(), a.eventsCommand(), a.alertsCommand(), a.flowsCommand(), a.talksCommand(), a.suggestCommand(), a.exposureCommand(), a.handbookCommand(),
+		a.checkCommand(), a.planCommand(), a.applyCommand(), a.confirmCommand(), a.cancelCommand(), a.undoCommand(), a.historyCommand(), a.isolateCommand(), a.releaseCommand(), a.whyCommand(), a.testCommand(), a.showCommand(), a.devicesCommand(), a.leasesCommand(), a.eventsCommand(), a.alertsCommand(), a.flowsCommand(), a.talksCommand(), a.suggestCommand(), a.pingCommand(), a.tracerouteCommand(), a.captureCommand(), a.exposureCommand(), a.handbookCommand(),
 		a.claimCommand(), a.tokenCommand(), a.certificateCommand(), a.pushCommand(), a.keysCommand(), a.secretCommand(), a.backupCommand(), a.restoreCommand(), a.supportCommand(), a.imageCommand(), a.rebootCommand(), a.powerOffCommand(),
 		newLabCommand(),
 	)

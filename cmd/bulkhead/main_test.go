@@ -41,7 +41,8 @@ var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // files are there to be read by the commands, which run at the top of the tree and
 // find them in $FILES. SOCKET is that of a netcfgd in good order, CLOSED of one
 // whose box is closed, LACKING of one whose box lacks a port, BUSY of one whose box has
-// leases and open connections, FILED of one that shows its file. A line that begins with
+// leases and open connections, FILED of one that shows its file, PROBES of one that looks
+// at the network. A line that begins with
 // COLUMNS=N runs in a terminal of that width; one that ends with < FILE has its input.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -56,12 +57,14 @@ func TestGolden(t *testing.T) {
 		"$CLOSED":  serve(t, &backend{status: closed}),
 		"$BUSY":    serve(t, busy{&backend{status: running}}),
 		"$PENDING": serve(t, &backend{status: pending}),
+		"$PROBES":  serve(t, &backend{status: running}),
 		"$FILED":   serve(t, filed{&backend{status: running}}),
 		"$LACKING": serve(t, &backend{status: running, missing: running.Missing}),
 	}
 	serveFlowd(t, filepath.Dir(vars["$SOCKET"]))
 	serveFlowd(t, filepath.Dir(vars["$FILED"]))
 	serveExportd(t, filepath.Dir(vars["$SOCKET"]))
+	serveDiagnoses(t, filepath.Dir(vars["$PROBES"]))
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no box was ever claimed
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Chdir("../..")
