@@ -82,7 +82,7 @@ func TestFlowsAreOfTheKindThatWasAskedAbout(t *testing.T) {
 		v := w.get("/why?from=tv&to=nas&protocol=" + url.QueryEscape(protocol))
 		var got []string
 		for _, app := range []string{"smb", "ping"} {
-			if strings.Contains(v.body, "<td>nas</td><td>"+app+"</td>") {
+			if strings.Contains(v.body, `>nas</td><td role="cell" data-h="Service">`+app+"</td>") {
 				got = append(got, app)
 			}
 		}
