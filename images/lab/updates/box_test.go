@@ -10,16 +10,20 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"bulkhead/images/build"
 	"bulkhead/images/kernel"
@@ -27,6 +31,7 @@ import (
 	"bulkhead/images/lab/vswitch"
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/nstest"
 	"bulkhead/services/auth/access"
 	updates "bulkhead/services/update/api"
 	"bulkhead/services/update/disk"
@@ -35,24 +40,18 @@ import (
 	"bulkhead/webui/remote"
 )
 
-// inside says that this process is in a network namespace of its own.
-const inside = "BULKHEAD_TEST_INSIDE"
+// work is where the images are that all tests share.
+var work string
 
-// TestMain starts the tests again where the box's addresses are nobody else's.
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // the signal comes when the thread ends that forked
-	if err := cmd.Run(); err != nil {
+	var err error
+	if work, err = os.MkdirTemp("", "updates"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(0)
+	code := m.Run()
+	_ = os.RemoveAll(work)
+	os.Exit(code)
 }
 
 // lack skips the test, or fails it where BULKHEAD_NEED_VM says that all is there.
@@ -64,11 +63,20 @@ func lack(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// patience is how long anything may take at most, in emulation on a busy machine.
-const patience = 5 * time.Minute
+// slow is how many times longer everything may take than where each of two machines has a
+// processor of this computer's for itself. BULKHEAD_SLOW says so.
+var slow = func() time.Duration {
+	n, err := strconv.Atoi(os.Getenv("BULKHEAD_SLOW"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return time.Duration(n)
+}()
 
-// trial is how long images of these tests have to prove themselves.
-const trial = "45s"
+var (
+	patience = slow * 5 * time.Minute  // for anything, in emulation
+	trial    = slow * 45 * time.Second // that images of these tests have to prove themselves
+)
 
 // images are what the tests start from and update to.
 type images struct {
@@ -76,8 +84,8 @@ type images struct {
 	init           string // squashfs whose init ends or hangs
 }
 
-// newImages builds them.
-func newImages(t *testing.T) images {
+// theImages returns them, which are built once.
+func theImages(t *testing.T) images {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		lack(t, "needs root, for a network namespace")
@@ -85,39 +93,48 @@ func newImages(t *testing.T) images {
 	if err := vm.Lacks(runtime.GOARCH); err != nil {
 		lack(t, "no machine can be made: %v", err)
 	}
-	arch, err := kernel.ArchByName(runtime.GOARCH)
-	if err != nil {
-		lack(t, "%v", err)
-	}
-	cache, err := kernel.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.Lookup(t.Context(), kernel.Options{
-		Arch: arch, Source: os.Getenv("KERNEL_SOURCE"), Shared: os.Getenv("KERNEL_CACHE"), Cache: cache,
-	})
+	all, err := built()
 	if errors.Is(err, fs.ErrNotExist) {
-		lack(t, "no kernel has been built: run make kernel, or set KERNEL_CACHE (%v)", err)
+		lack(t, "run make kernel, or set KERNEL_CACHE: %v", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	instance := instance(t)
-	make := func(version string, replace map[string]string) build.Result {
+	return all
+}
+
+var built = sync.OnceValues(func() (all images, err error) {
+	arch, err := kernel.ArchByName(runtime.GOARCH)
+	if err != nil {
+		return all, err
+	}
+	options, err := kernel.FromEnvironment(arch)
+	if err != nil {
+		return all, err
+	}
+	ctx := context.Background()
+	k, err := kernel.Lookup(ctx, options)
+	if err != nil {
+		return all, err
+	}
+	instance, err := instance()
+	if err != nil {
+		return all, err
+	}
+	for version, image := range map[string]struct {
+		to      *build.Result
+		replace map[string]string
+	}{"1": {&all.one, nil}, "2": {&all.two, nil}, "3": {&all.deaf, map[string]string{"bulkhead/cmd/dnsd": "bulkhead/images/lab/updates/deaf"}}} {
 		o := build.Options{
-			Arch: arch.Name, Tree: "../../..", Out: t.TempDir(), Kernel: k.Dir, Instance: instance, Replace: replace,
+			Arch: arch.Name, Tree: "../../..", Out: filepath.Join(work, version), Kernel: k.Dir, Instance: instance, Replace: image.replace,
 			Revision: build.Revision{Version: version, Time: builtAt(version)},
 		}
-		r, err := build.Build(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
+		if *image.to, err = build.Build(ctx, o); err != nil {
+			return all, err
 		}
-		return r
 	}
-	return images{
-		one: make("1", nil), two: make("2", nil), deaf: make("3", map[string]string{"bulkhead/cmd/dnsd": "bulkhead/images/lab/updates/deaf"}),
-		init: badRoot(t),
-	}
-}
+	all.init, err = badRoot(ctx)
+	return all, err
+})
 
 // builtAt is when a version was built: the higher, the later.
 func builtAt(version string) time.Time {
@@ -126,15 +143,14 @@ func builtAt(version string) time.Time {
 
 // instance returns the product's instance with a shorter trial, and with a program that
 // fills the disk when it is told to.
-func instance(t *testing.T) string {
-	t.Helper()
+func instance() (string, error) {
 	data, err := os.ReadFile("../../bulkhead/config.json")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	var in map[string]any
 	if err := json.Unmarshal(data, &in); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	in["Packages"] = append(in["Packages"].([]any), "bulkhead/images/lab/updates/hoard")
 	config := in["PackageConfig"].(map[string]any)
@@ -142,43 +158,34 @@ func instance(t *testing.T) string {
 	if updated == nil {
 		updated = map[string]any{}
 	}
-	updated["CommandLineFlags"] = []string{"-trial", trial}
+	updated["CommandLineFlags"] = []string{"-trial", trial.String()}
 	config["bulkhead/cmd/updated"] = updated
 	if data, err = json.Marshal(in); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return work, os.WriteFile(filepath.Join(work, "config.json"), data, 0o644)
 }
 
 // badRoot makes a root file system with nothing but an init that is no good.
-func badRoot(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	tree := filepath.Join(dir, "tree")
+func badRoot(ctx context.Context) (string, error) {
+	tree := filepath.Join(work, "tree")
 	for _, d := range []string{"dev", "proc", "gokrazy"} {
 		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", filepath.Join(tree, "gokrazy/init"), "./hang")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	root := filepath.Join(work, "root.img")
+	for _, args := range [][]string{
+		{"go", "build", "-trimpath", "-o", filepath.Join(tree, "gokrazy/init"), "./hang"},
+		{"mksquashfs", tree, root, "-noappend", "-all-root", "-quiet", "-comp", "gzip"},
+	} {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%v: %w\n%s", args, err, out)
+		}
 	}
-	path := filepath.Join(dir, "root.img")
-	run(t, "mksquashfs", tree, path, "-noappend", "-all-root", "-quiet", "-comp", "gzip")
-	return path
-}
-
-func run(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
-	}
+	return root, nil
 }
 
 // The box's addresses, cards and configuration.
@@ -202,6 +209,7 @@ type box struct {
 	o       vm.Options
 	m       *vm.Machine
 	key     manifest.PrivateKey
+	ns      int // network namespace of the workstation: all boxes begin with the same address
 	client  *remote.Client
 	updated *updates.Client
 	station *station
@@ -211,7 +219,7 @@ type box struct {
 func newBox(t *testing.T, r build.Result) *box {
 	t.Helper()
 	dir := t.TempDir()
-	b := &box{t: t, o: vm.Options{Arch: runtime.GOARCH, Dir: dir, Disk: filepath.Join(dir, "disk")}, station: newStation()}
+	b := &box{t: t, ns: nstest.New(t), o: vm.Options{Arch: runtime.GOARCH, Dir: dir, Disk: filepath.Join(dir, "disk")}, station: newStation()}
 	if err := vm.NewDisk(t.Context(), b.o.Disk, r.Image, disk.DiskBytes+16*disk.MiB); err != nil {
 		t.Fatal(err)
 	}
@@ -246,15 +254,16 @@ func (b *box) network() {
 		}
 		return p
 	}
-	tap, err := vswitch.OpenTAP("lan")
+	var tap vswitch.Link
+	var err error
+	nstest.Run(t, b.ns, func() { tap, err = vswitch.OpenTAP("lan") })
 	if err != nil {
 		t.Fatal(err)
 	}
 	port(lan, "workstation").Plug(tap)
 	port(iot, "station").Plug(b.station)
-	run(t, "ip", "link", "set", "lo", "up")
-	run(t, "ip", "address", "add", "192.168.77.2/24", "dev", "lan")
-	run(t, "ip", "link", "set", "lan", "up")
+	nstest.Exec(t, b.ns, "ip", "address", "add", "192.168.77.2/24", "dev", "lan")
+	nstest.Exec(t, b.ns, "ip", "link", "set", "lan", "up")
 	for i, p := range []*vswitch.Port{port(lan, "box"), port(iot, "box")} {
 		name := []string{"lan", "iot"}[i]
 		b.o.NICs = append(b.o.NICs, vm.NIC{Name: name, MAC: cards[i], Plug: func(c io.ReadWriteCloser) { p.Plug(vswitch.NewStream(c)) }})
@@ -278,6 +287,20 @@ func (b *box) cut() {
 	}
 }
 
+// dial opens a connection from the workstation.
+func (b *box) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: nothing else may run in there
+		if err = unix.Setns(b.ns, unix.CLONE_NEWNET); err == nil {
+			c, err = (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+		}
+	}()
+	<-done
+	return c, err
+}
+
 // codeOnScreen matches the claim code, which stands in a line of its own; parts of the
 // fingerprint look like it.
 var codeOnScreen = regexp.MustCompile(`H {5}([0-9A-Z]{4}(?:-[0-9A-Z]{4}){3})[^-0-9A-Z]`)
@@ -299,12 +322,12 @@ func (b *box) claim() {
 		t.Fatal(err)
 	}
 	var c *remote.Claim
-	b.until(ctx, "the box answers", func() error { c, err = remote.Look(ctx, "https://"+address); return err })
+	b.until(ctx, "the box answers", func() error { c, err = remote.LookVia(ctx, "https://"+address, b.dial); return err })
 	p, err := c.Redeem(ctx, code, "test", b.key.Public())
 	if err != nil || p.KeyError != "" {
 		t.Fatalf("claim: %+v, %v", p, err)
 	}
-	b.client = remote.New(p.Profile)
+	b.client = remote.NewVia(p.Profile, b.dial)
 	b.updated = &updates.Client{Caller: b.client}
 	change := api.Change{File: api.File{Name: "home.yaml", Data: []byte(config)}, Why: "test"}
 	if _, err := api.Keep(ctx, b.client, change); err != nil {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -31,10 +30,9 @@ func mark(r *record.Record) string {
 
 // call opens connections, and breaks them off: of what is closed in order the kernel knows
 // for another two minutes.
-func (w *witness) call(ctx context.Context) {
+func (w *witness) call(ctx context.Context, b *box) {
 	for ctx.Err() == nil {
-		d := net.Dialer{Timeout: 2 * time.Second}
-		if c, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(netip.MustParseAddr(address), 443).String()); err == nil {
+		if c, err := b.dial(ctx, "tcp4", net.JoinHostPort(address, "443")); err == nil {
 			_ = c.(*net.TCPConn).SetLinger(0)
 			_ = c.Close()
 		}

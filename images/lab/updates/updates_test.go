@@ -62,7 +62,8 @@ func withRoot(t *testing.T, i *image, path string) {
 // TestUpdates takes one box through every kind of update. Each leaves the configuration
 // and the leases alone.
 func TestUpdates(t *testing.T) {
-	all := newImages(t)
+	t.Parallel()
+	all := theImages(t)
 	begin := time.Now()
 	b := newBox(t, all.one)
 	t.Logf("claimed after %s", time.Since(begin).Round(time.Second))
@@ -160,8 +161,9 @@ func kills(t *testing.T, n int) int {
 // and the end of the trial. Each time one of the two systems starts, with the
 // configuration and the leases that were there. BULKHEAD_KILLS says how many times.
 func TestPowerIsCutDuringUpdates(t *testing.T) {
-	kills := kills(t, 3)
-	all := newImages(t)
+	t.Parallel()
+	kills := kills(t, 2)
+	all := theImages(t)
 	b := newBox(t, all.one)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	lease, err := b.station.lease(ctx, laptop, "laptop")
@@ -182,7 +184,8 @@ func TestPowerIsCutDuringUpdates(t *testing.T) {
 	t.Logf("an update takes %s", whole.Round(time.Second))
 	for n := range kills {
 		before := st.Version
-		after := time.Duration(rand.Int64N(int64(whole)))
+		// One in each of as many parts of it, so that a few cuts meet more than its beginning.
+		after := whole*time.Duration(n)/time.Duration(kills) + time.Duration(rand.Int64N(int64(whole)/int64(kills)))
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		pushed := b.push(ctx, next[before])
 		<-ctx.Done()
@@ -207,8 +210,9 @@ func TestPowerIsCutDuringUpdates(t *testing.T) {
 // author was told that it is in force, is there afterwards, and so is each record that was
 // shown five seconds before or earlier, once. BULKHEAD_KILLS says how many times.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	kills := kills(t, 3)
-	all := newImages(t)
+	t.Parallel()
+	kills := kills(t, 2)
+	all := theImages(t)
 	b := newBox(t, all.one)
 	b.settled("the first system", func(updates.Status) bool { return true })
 	leases := map[string]string{} // address by MAC, as acknowledged
@@ -217,7 +221,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	for n := range kills {
 		ctx, cancel := context.WithCancel(t.Context())
 		var took sync.WaitGroup
-		took.Go(func() { flows.call(ctx) })
+		took.Go(func() { flows.call(ctx, b) })
 		took.Go(func() { flows.follow(ctx, b.client) })
 		took.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
