@@ -15,14 +15,25 @@ BENCHFLAGS ?=
 SUDO     := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH=$(PATH))
 suite    := go run .ci/suite.go
 
+# The package whose tests take longest, which begins first.
+longest = bulkhead/webui
+
 # Packages whose tests need namespaces: they say so by importing nstest or the lab.
-rootpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
-	| awk '/ bulkhead\/netcfg\/nstest / || $$1 == "bulkhead/images/lab" {print $$1}')
+rootpkgs = $(filter-out $(vmpkgs),$(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
+	| awk '/ bulkhead\/netcfg\/nstest / || $$1 == "bulkhead/images/lab" {print $$1}'))
+
+# Those of them whose tests start programs that are built, and are about these. What the
+# others are about runs in the tests' own process, where the race detector sees it.
+programpkgs = $(filter bulkhead/cmd/% bulkhead/images/lab,$(rootpkgs))
+kernelpkgs = $(filter-out $(programpkgs),$(rootpkgs))
 
 # Packages whose tests want the image's kernel, mostly to start machines with it, which
 # want the processor for themselves. They say so by importing one of the two.
 vmpkgs = $(shell go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}} ' ./... \
 	| awk '/ bulkhead\/images\/(kernel|lab\/vm) / {print $$1}')
+
+# Those of them that start several machines at once, which have both processors busy.
+machinepkgs = $(filter bulkhead/images/lab/%,$(vmpkgs))
 
 .PHONY: help
 help: ## show this list
@@ -38,6 +49,10 @@ run: deps-test build image ## boot the image in QEMU between clients and a prete
 
 # Tests that want a tool which deps-test installs fail without it, where others skip.
 test: export BULKHEAD_NEED_TOOLS = 1
+
+# What root could try in check already, test-root tries in the same way, and lets nothing
+# be skipped: once is enough.
+test: later = $(if $(SUDO),,$(kernelpkgs))
 
 .PHONY: test
 test: deps-test check test-root kernel test-vm ## run all tests: check, test-root and test-vm, with what they need
@@ -61,17 +76,20 @@ check: ## formatting, vet, staticcheck, unit tests with the race detector, golde
 	go vet ./...
 	go vet .ci/suite.go
 	go tool staticcheck ./...
-	$(suite) -name unit -- -race -timeout 15m $(filter-out $(vmpkgs),$(shell go list ./...))
+	$(suite) -name unit -- -race -timeout 15m $(filter-out $(vmpkgs) $(later),$(longest) $(filter-out $(longest),$(shell go list ./...)))
 	@git diff --exit-code -- '*testdata*' 'configs' || { echo "the tests changed tracked files"; exit 1; }
 
 .PHONY: test-root
 test-root: build ## kernel tests in network namespaces (as root, or with sudo)
 	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin \
-		$(suite) -name root -noskip -- -count=1 -p 1 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(rootpkgs)
+		$(suite) -name kernel -noskip -- -race -count=1 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(kernelpkgs)
+	BULKHEAD_NEED_ROOT=1 BULKHEAD_BIN=$(CURDIR)/bin \
+		$(suite) -name programs -noskip -- -count=1 -p 2 -timeout 15m $(if $(SUDO),-exec "$(SUDO)") $(programpkgs)
 
 .PHONY: test-vm
 test-vm: ## tests in virtual machines with the image's kernel, which make kernel builds
-	BULKHEAD_NEED_VM=1 $(suite) -name vm -noskip -- -race -count=1 -p 1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") $(vmpkgs)
+	BULKHEAD_NEED_VM=1 $(suite) -name images -noskip -- -race -count=1 -p 2 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") $(filter-out $(machinepkgs),$(vmpkgs))
+	BULKHEAD_NEED_VM=1 $(suite) -name vm -noskip -- -race -count=1 -p 1 -timeout 30m $(if $(SUDO),-exec "$(SUDO)") $(machinepkgs)
 
 .PHONY: test-arm64
 test-arm64: ## kernel and image on arm64, emulated: not part of make test, since its kernel takes as long again
