@@ -55,6 +55,10 @@ func (t *teller) tell(client netip.Addr, qtype uint16, e *entry) {
 		return
 	}
 	t.mu.Lock()
+	if !t.there.Load() { // it went just now, and what waited for it is forgotten
+		t.mu.Unlock()
+		return
+	}
 	n := len(t.untold)
 	if n < maxUntold {
 		t.untold = append(t.untold, telling{client.As4(), e})
