@@ -27,9 +27,10 @@ const (
 // have names. Who answers only puts down who was told what; everything else is done by
 // one goroutine that may be slow. While flowd is not there, nothing is put down.
 type teller struct {
-	path  string        // flowd's socket
-	there atomic.Bool   // flowd listens
-	many  chan struct{} // enough wait to be told at once
+	path     string        // flowd's socket
+	patience time.Duration // with a flowd that takes nothing; tellPause, but for tests
+	there    atomic.Bool   // flowd listens
+	many     chan struct{} // enough wait to be told at once
 
 	told, lost atomic.Uint64 // answers
 
@@ -45,7 +46,7 @@ type telling struct {
 }
 
 func newTeller(runDir string) *teller {
-	return &teller{path: filepath.Join(runDir, svcconf.NamesDir, svcconf.NamesSocket), many: make(chan struct{}, 1)}
+	return &teller{path: filepath.Join(runDir, svcconf.NamesDir, svcconf.NamesSocket), patience: tellPause, many: make(chan struct{}, 1)}
 }
 
 // tell has flowd told that a client was given e as the answer to a question of some type.
@@ -122,7 +123,7 @@ func (t *teller) serve(ctx context.Context, conn *net.UnixConn) {
 // send tells what is in list, in as many datagrams as that takes. It reports false if
 // flowd is gone. A flowd that takes nothing loses what is in the list, and no more.
 func (t *teller) send(conn *net.UnixConn, buf []byte, list []telling) bool {
-	conn.SetWriteDeadline(time.Now().Add(tellPause))
+	conn.SetWriteDeadline(time.Now().Add(t.patience))
 	for len(list) > 0 {
 		missed := t.takeMissed()
 		b, n := fill(svcconf.NamesHeader(buf, missed), list)

@@ -151,6 +151,7 @@ func entryOf(t testing.TB, name string, addrs int) *entry {
 
 func TestWhatThereIsNoRoomForIsCounted(t *testing.T) {
 	tell := newTeller(t.TempDir())
+	tell.patience = time.Minute // the test may be slow, and takes all of it
 	e := newEar(t, tell)
 	tell.there.Store(true) // and nobody takes from the queue yet
 	answer := entryOf(t, "films.example", 1)
