@@ -271,10 +271,28 @@ func TestScreens(t *testing.T) {
 		if status := get(c, chromedp.Evaluate[int](`performance.getEntriesByType("navigation")[0].responseStatus`)); status != http.StatusOK {
 			t.Errorf("%s: got %d\n%s", path, status, c.text("main"))
 		}
+		if moved := get(c, chromedp.Evaluate[float64](shifts, chromedp.EvalAwaitPromise)); moved > 0 {
+			t.Errorf("%s: what is read moves while the page comes: layout shift %.3f", path, moved)
+		}
 		c.pictures(name)
 	})
+	// It is noticed where something does move.
+	c.open("/login")
+	c.do(chromedp.Evaluate[chromedp.Void](`const d = document.createElement("div"); d.style.height = "200px"; document.querySelector("main").prepend(d); 0`))
+	if get(c, chromedp.Evaluate[float64](shifts, chromedp.EvalAwaitPromise)) == 0 {
+		t.Error("a page that moves is not noticed")
+	}
 	c.quiet()
 }
+
+// shifts is how much of the page has moved since it came: the sum of the browser's Layout
+// Instability entries, of which 0.1 is what pages are told to stay below. The rows of a list
+// that goes on by itself make room for new ones.
+const shifts = `new Promise(done => {
+	let sum = 0;
+	new PerformanceObserver(list => list.getEntries().forEach(e => sum += e.sources.every(s => s.node?.closest?.("[data-live] tbody")) ? 0 : e.value)).observe({type: "layout-shift", buffered: true});
+	requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(sum), 50))); // entries come after their frame
+})`
 
 // folded checks that tables which are cards on a phone fit it, and that what their lines
 // are called are the names of the columns.

@@ -74,6 +74,8 @@ func TestUpdates(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	t.Run("diagnoses", b.diagnoses)
+
 	refused := []struct {
 		name, says string
 		i          image
