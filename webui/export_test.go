@@ -105,12 +105,13 @@ func (id *Identity) Vouches(t *testing.T, name string) bool {
 	return err == nil
 }
 
-// PassOn returns a handler that passes requests on to who listens at an address.
-func PassOn(address string, log *slog.Logger) http.Handler {
+// PassOn returns a handler that passes requests on to who listens at an address. A body may
+// stand still for so long.
+func PassOn(address string, log *slog.Logger, idle time.Duration) http.Handler {
 	way := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
-	return passOn(daemon{name: "stand-in", way: way, limit: maxPassed}, log)
+	return passOn(daemon{name: "stand-in", way: way, limit: maxPassed, idle: idle}, log)
 }
 
 // FirstFile makes a configuration out of the answers in a form.

@@ -6,9 +6,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,7 +74,7 @@ func TestAnswerThatGoesOnIsNotCutOff(t *testing.T) {
 		}
 	}))
 	defer up.Close()
-	srv := httptest.NewUnstartedServer(webui.PassOn(up.Listener.Addr().String(), slog.New(slog.DiscardHandler)))
+	srv := httptest.NewUnstartedServer(webui.PassOn(up.Listener.Addr().String(), slog.New(slog.DiscardHandler), time.Minute))
 	srv.Config.WriteTimeout = limit
 	srv.Start()
 	defer srv.Close()
@@ -88,5 +90,39 @@ func TestAnswerThatGoesOnIsNotCutOff(t *testing.T) {
 	}
 	if err := lines.Err(); err != nil || n != 3 {
 		t.Errorf("got %d lines (%v), want 3", n, err)
+	}
+}
+
+// TestQuietAnswerIsNoClientThatHasLeft has a daemon say nothing for longer than a client may
+// be silent that still has something to send.
+func TestQuietAnswerIsNoClientThatHasLeft(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(4 * limit)
+		if r.Context().Err() == nil {
+			fmt.Fprint(w, "whole")
+		}
+	}))
+	defer up.Close()
+	srv := httptest.NewUnstartedServer(webui.PassOn(up.Listener.Addr().String(), slog.New(slog.DiscardHandler), limit))
+	srv.Config.ReadTimeout = limit
+	srv.Start()
+	defer srv.Close()
+	for method, body := range map[string]io.Reader{"GET": nil, "POST": strings.NewReader("{}")} {
+		r, err := http.NewRequest(method, srv.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(data) != "whole" || err != nil {
+			t.Errorf("%s: got %q, %v", method, data, err)
+		}
 	}
 }

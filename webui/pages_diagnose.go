@@ -215,6 +215,7 @@ func (v *visit) capture() error {
 	v.w.Header().Set("Content-Type", pcap.MediaType)
 	v.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%s.pcap"`, view.Zone, v.when(time.Now()).Format("20060102-150405")))
 	conn := http.NewResponseController(v.w)
+	_ = conn.SetReadDeadline(time.Time{}) // a quiet answer is no client that has left
 	for buf := make([]byte, 32<<10); ; {
 		n, err := file.Read(buf)
 		if _, werr := v.w.Write(buf[:n]); werr != nil || conn.Flush() != nil {

@@ -108,6 +108,7 @@ func (v *visit) liveEvents() error {
 	}
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	conn := http.NewResponseController(v.w)
+	_ = conn.SetReadDeadline(time.Time{}) // a quiet stream is no client that has left
 	rules := v.ruleLists()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		_ = conn.SetWriteDeadline(time.Now().Add(eventTime)) // there is one without it, only later

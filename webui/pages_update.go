@@ -172,7 +172,7 @@ func (v *visit) receiveImage() (downgrade bool, err error) {
 		}
 	}()
 	conn := http.NewResponseController(v.w)
-	v.Body = &slowBody{http.MaxBytesReader(v.w, v.Body, maxUpload), conn}
+	v.Body = &slowBody{http.MaxBytesReader(v.w, v.Body, maxUpload), conn, uploadIdle}
 	form, err := v.MultipartReader()
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errForm, err)

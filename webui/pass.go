@@ -3,6 +3,7 @@
 package webui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ type daemon struct {
 	// judges says that it finds out itself who asks, and is handed what the client has
 	// shown. It is nobody else's business.
 	judges bool
+	idle   time.Duration // that a body may stand still; 0: uploadIdle
 }
 
 // passOn hands requests to a daemon, and bodies through as they come, whatever their size.
@@ -112,7 +114,10 @@ func passOn(d daemon, log *slog.Logger) http.Handler {
 			return
 		}
 		conn := http.NewResponseController(w)
-		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, d.limit), conn}
+		if r.ContentLength == 0 {
+			_ = conn.SetReadDeadline(time.Time{}) // see slowBody.Read
+		}
+		r.Body = &slowBody{http.MaxBytesReader(w, r.Body, d.limit), conn, cmp.Or(d.idle, uploadIdle)}
 		proxy.ServeHTTP(&longAnswer{w, conn}, r)
 	})
 }
@@ -121,13 +126,20 @@ func passOn(d daemon, log *slog.Logger) http.Handler {
 type slowBody struct {
 	io.ReadCloser
 	conn *http.ResponseController
+	idle time.Duration
 }
 
 func (b *slowBody) Read(p []byte) (int, error) {
 	now := time.Now()
-	_ = b.conn.SetReadDeadline(now.Add(uploadIdle)) // there is one without it, only sooner
+	_ = b.conn.SetReadDeadline(now.Add(b.idle)) // there is one without it, only sooner
 	_ = b.conn.SetWriteDeadline(now.Add(writeTime))
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		// What comes next from there is another request. A server of HTTP/1 looks for it
+		// meanwhile, and would take it for a client that has left if nothing came for long.
+		_ = b.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // longAnswer gives an answer the time that it takes, as long as the client takes it.
