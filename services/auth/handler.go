@@ -148,7 +148,7 @@ func (s *server) note(r *request, what, of, more string) {
 	if r.caller.Name != "" {
 		e.Who = r.caller.Identity()
 	}
-	s.audit.Add(e)
+	_ = s.audit.Add(e) // it is done
 }
 
 func get[Out any](s *server, need access.Scope, f func(*request) (Out, error)) http.Handler {

@@ -147,8 +147,7 @@ func (s *server) addAudit(_ *request, in audit.Entry) (api.None, error) {
 		return api.None{}, refuse(http.StatusUnprocessableEntity, fmt.Errorf("nothing happened"))
 	}
 	in.Time = s.now()
-	s.audit.Add(in)
-	return api.None{}, nil
+	return api.None{}, s.audit.Add(in)
 }
 
 // noteCertificate takes what webuid did on the caller's behalf: who it was is not its to say.

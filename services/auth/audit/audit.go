@@ -36,7 +36,7 @@ type Entry struct {
 // Bounds.
 const (
 	maxFile  = 2 << 20 // bytes of a file; there are two, so at least 8,000 entries
-	maxField = 160     // bytes
+	MaxField = 160     // bytes
 )
 
 // The files: the one that is written, and the one before it.
@@ -85,9 +85,10 @@ func (l *Log) Close() error {
 	return l.f.Close()
 }
 
-// Add adds an entry. What cannot be written is said in the daemon's log: nobody is kept
-// out of a box whose disk is full.
-func (l *Log) Add(e Entry) {
+// Add adds an entry. What cannot be written is said in the daemon's log as well: nobody is
+// kept out of a box whose disk is full, but who would rather not do what is not written
+// down has the error.
+func (l *Log) Add(e Entry) error {
 	e.Time = e.Time.UTC().Truncate(time.Second)
 	e.From = e.From.Unmap()
 	for _, s := range []*string{&e.Who, &e.What, &e.Of, &e.More} {
@@ -97,7 +98,9 @@ func (l *Log) Add(e Entry) {
 	defer l.mu.Unlock()
 	if err := l.add(e); err != nil {
 		l.log.Error("the audit log lacks an entry", "entry", e, "err", err)
+		return fmt.Errorf("write the audit log: %w", err)
 	}
+	return nil
 }
 
 func (l *Log) add(e Entry) error {
@@ -140,7 +143,7 @@ func clean(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, ""))
-	return strings.ToValidUTF8(s[:min(len(s), maxField)], "")
+	return strings.ToValidUTF8(s[:min(len(s), MaxField)], "")
 }
 
 // Entries returns the entries since a time, the newest first, at most limit. Lines that

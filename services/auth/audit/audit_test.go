@@ -58,6 +58,23 @@ func TestEntriesAreKept(t *testing.T) {
 	}
 }
 
+// Who must not do what is not written down learns that it is not.
+func TestEntryThatIsLostIsSaid(t *testing.T) {
+	l, err := audit.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Add(audit.Entry{What: "login"}); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil { // as good as a full disk
+		t.Fatal(err)
+	}
+	if l.Add(audit.Entry{What: "packets captured"}) == nil {
+		t.Error("an entry is lost, and nobody says so")
+	}
+}
+
 func TestTornEntryGoes(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir).Add(audit.Entry{Time: noon, What: "login"})
