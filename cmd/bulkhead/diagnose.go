@@ -160,23 +160,39 @@ func (a *app) capture(ctx context.Context, in diag.Capture, path string, force b
 	if err != nil {
 		return err
 	}
+	out, begin := a.out, func() error { return nil }
+	if path != "-" { // first: a capture that nobody can keep is none to ask for
+		how := os.O_CREATE | os.O_WRONLY
+		if !force {
+			how |= os.O_EXCL
+		}
+		f, ferr := os.OpenFile(path, how, 0o600) // it may hold secrets
+		if ferr != nil {
+			return ferr
+		}
+		begun := false
+		defer func() {
+			err = errors.Join(err, f.Close())
+			if !begun && !force {
+				err = errors.Join(err, os.Remove(path))
+			}
+		}()
+		begin = func() error {
+			begun = true
+			if i, err := f.Stat(); err != nil || !i.Mode().IsRegular() { // a pipe, perhaps
+				return err
+			}
+			return errors.Join(f.Chmod(0o600), f.Truncate(0))
+		}
+		out = f
+	}
 	packets, err := c.Capture(ctx, in)
 	if err != nil {
 		return err
 	}
 	defer packets.Close()
-	out := a.out
-	if path != "-" {
-		how := os.O_CREATE | os.O_WRONLY | os.O_EXCL
-		if force {
-			how = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
-		}
-		f, err := os.OpenFile(path, how, 0o600) // it may hold secrets
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
+	if err := begin(); err != nil {
+		return err
 	}
 	if _, err := io.Copy(out, packets); err != nil && ctx.Err() == nil {
 		return err // an interrupt is how one has had enough

@@ -540,5 +540,9 @@ func TestCapturesAreFewAndEndWithWhoAsked(t *testing.T) {
 	}
 	leave()
 	b.until("nothing is captured any more", func() bool { return sockets() == 0 })
-	b.capture(t.Context(), quiet)
+	quiet.Seconds = 1
+	b.until("somebody else may capture", func() bool { // as soon as diagd has put down what there was
+		status, _ := b.ask(t.Context(), "/v1/capture", quiet)
+		return status == http.StatusOK
+	})
 }

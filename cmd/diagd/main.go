@@ -1,9 +1,10 @@
 // Command diagd finds out whether hosts answer, over which hops they are reached, and what
 // is on a zone's link.
 //
-// It runs as user 7110 with CAP_NET_RAW, which packet sockets take; the ruleset lets it send
-// ICMP echo requests and nothing else. Only root may ask it: updated does, for people whom
-// authd knows.
+// It runs as user 7110 with CAP_NET_RAW, which packet sockets take. Of what it sends as IP the
+// ruleset lets ICMP echo requests pass and nothing else; a packet socket could send past it,
+// as those of dhcpd and wand could, which no code here does. Only root may ask it: updated
+// does, for people whom authd knows.
 package main
 
 import (

@@ -105,7 +105,10 @@ func (d *daemon) probe(w http.ResponseWriter, err error, f func(*stream) error) 
 	defer leave(d.probes)
 	d.count.probes.Add(1)
 	s := &stream{w: w, kind: "application/x-ndjson"}
-	if err := f(s); err != nil && !s.begun {
+	switch err := f(s); {
+	case err != nil && s.begun:
+		panic(http.ErrAbortHandler) // so that what is cut does not pass for whole
+	case err != nil:
 		fail(w, err)
 	}
 }
@@ -172,10 +175,14 @@ func (d *daemon) capture(w http.ResponseWriter, r *http.Request) {
 	d.count.captures.Add(1)
 	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(in.Seconds)*time.Second)
 	defer cancel()
-	t.record(ctx, &stream{w: w, kind: pcap.MediaType}, in)
+	err = t.record(ctx, &stream{w: w, kind: pcap.MediaType}, in)
 	d.count.frames.Add(t.frames)
 	d.count.bytes.Add(t.bytes)
 	d.count.missed.Add(t.missed)
+	if err != nil {
+		d.log.Warn("a capture was cut", "zone", in.Zone, "filter", in.Filter, "packets", t.frames, "missed", t.missed, "err", err)
+		panic(http.ErrAbortHandler) // so that it does not pass for whole
+	}
 	d.log.Info("captured", "zone", in.Zone, "filter", in.Filter, "packets", t.frames, "missed", t.missed)
 }
 

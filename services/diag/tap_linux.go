@@ -97,8 +97,9 @@ const all = unix.ETH_P_ALL << 8
 
 func (t *tap) close() { t.file.Close() }
 
-// record writes frames until ctx ends, there are enough, or nobody takes them.
-func (t *tap) record(ctx context.Context, out *stream, in *api.Watch) {
+// record writes frames until ctx ends or there are enough. The error says why it ended before
+// that.
+func (t *tap) record(ctx context.Context, out *stream, in *api.Watch) error {
 	defer context.AfterFunc(ctx, func() { _ = t.file.SetReadDeadline(time.Now()) })()
 	counted := &counter{out, &t.bytes}
 	w, err := pcap.NewWriter(counted, in.Snap)
@@ -116,6 +117,10 @@ func (t *tap) record(ctx context.Context, out *stream, in *api.Watch) {
 			t.missed = uint64(s.Drops)
 		}
 	})
+	if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // counter counts what is written.

@@ -17,6 +17,7 @@ import (
 
 	"bulkhead/netcfg/svcconf"
 	auth "bulkhead/services/auth/api"
+	"bulkhead/services/auth/audit"
 	diag "bulkhead/services/diag/api"
 	"bulkhead/services/diag/pcap"
 	"bulkhead/services/sock"
@@ -33,9 +34,18 @@ type errand struct {
 	what string // in the audit log
 	of   string
 	more string
+	// sends says that packets go out as soon as diagd is asked.
+	sends bool
+	most  int64 // of the answer, in bytes
 }
 
 const linesType = "application/x-ndjson"
+
+// maxEchoes bounds such an answer, in bytes.
+const maxEchoes = 1 << 20
+
+// maxTime bounds how long an errand takes, whatever diagd does.
+const maxTime = 2 * time.Minute
 
 // maxFailure bounds what is read of why diagd does not do something, in bytes.
 const maxFailure = 64 << 10
@@ -45,9 +55,7 @@ func ping(u *updater, w http.ResponseWriter, r *http.Request) (e errand, err err
 	if err != nil {
 		return e, err
 	}
-	e = errand{"/v1/ping", &in, linesType, "ping", in.Target, ""}
-	in.Target, err = u.address(r.Context(), in.Target, in.Fill())
-	return e, err
+	return u.probe(r, &in.Target, errand{path: "/v1/ping", in: &in, what: "ping"}, in.Fill())
 }
 
 func traceroute(u *updater, w http.ResponseWriter, r *http.Request) (e errand, err error) {
@@ -55,8 +63,16 @@ func traceroute(u *updater, w http.ResponseWriter, r *http.Request) (e errand, e
 	if err != nil {
 		return e, err
 	}
-	e = errand{"/v1/traceroute", &in, linesType, "traceroute", in.Target, ""}
-	in.Target, err = u.address(r.Context(), in.Target, in.Fill())
+	return u.probe(r, &in.Target, errand{path: "/v1/traceroute", in: &in, what: "traceroute"}, in.Fill())
+}
+
+// probe puts the address in the place of a target, unless there is an error already.
+func (u *updater) probe(r *http.Request, target *string, e errand, err error) (errand, error) {
+	e.kind, e.of, e.sends, e.most = linesType, *target, true, maxEchoes
+	addr, err := u.address(r.Context(), *target, err)
+	if err == nil && addr != *target {
+		*target, e.more = addr, addr
+	}
 	return e, err
 }
 
@@ -68,8 +84,11 @@ func capture(_ *updater, w http.ResponseWriter, r *http.Request) (e errand, err 
 	if err := in.Fill(); err != nil {
 		return e, refuse(http.StatusUnprocessableEntity, "%s", err)
 	}
+	if len(in.Filter) > audit.MaxField {
+		return e, refuse(http.StatusUnprocessableEntity, "filter: it is longer than the %d bytes that the audit log keeps of it", audit.MaxField)
+	}
 	watch := diag.Watch{Capture: in, Without: askerOf(r).From}
-	return errand{"/v1/capture", watch, pcap.MediaType, "packets captured", in.Zone, in.Filter}, nil
+	return errand{path: "/v1/capture", in: watch, kind: pcap.MediaType, what: "packets captured", of: in.Zone, more: in.Filter, most: int64(in.Bytes)}, nil
 }
 
 // address returns that of a target that may be a name, unless there is an error already.
@@ -94,7 +113,7 @@ func (u *updater) address(ctx context.Context, target string, err error) (string
 }
 
 // diagnose has diagd do an errand, and hands on what it says as it comes. It is written
-// down before that: nobody sees a packet that nobody knows of.
+// down before that: nobody sends or sees a packet that nobody knows of.
 func (u *updater) diagnose(prepare func(*updater, http.ResponseWriter, *http.Request) (errand, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e, err := prepare(u, w, r)
@@ -102,24 +121,40 @@ func (u *updater) diagnose(prepare func(*updater, http.ResponseWriter, *http.Req
 			answer(w, nil, err)
 			return
 		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or nobody notices that the client leaves
-		resp, err := u.askDiagd(r.Context(), e)
+		conn := http.NewResponseController(w)
+		_ = conn.SetReadDeadline(time.Time{}) // or a quiet answer is taken for a client that has left
+		ctx, cancel := context.WithTimeout(r.Context(), maxTime)
+		defer cancel()
+		recorded := func() bool {
+			err := u.record(r, e)
+			if err != nil {
+				answer(w, nil, refuse(http.StatusServiceUnavailable, "it cannot be written down who asks for that, so it is not done: %s", err))
+			}
+			return err == nil
+		}
+		if e.sends && !recorded() {
+			return
+		}
+		resp, err := u.askDiagd(ctx, e)
 		if err != nil {
 			answer(w, nil, err)
 			return
 		}
 		defer resp.Body.Close()
-		if err := u.record(r, e); err != nil {
-			answer(w, nil, refuse(http.StatusServiceUnavailable, "it cannot be written down who asks for that, so it is not done: %s", err))
+		if !e.sends && !recorded() { // only what diagd takes is an errand
 			return
 		}
 		w.Header().Set("Content-Type", e.kind)
-		conn := http.NewResponseController(w)
+		body := io.LimitReader(resp.Body, e.most)
 		for buf := make([]byte, 32<<10); ; {
-			n, err := resp.Body.Read(buf)
+			n, err := body.Read(buf)
 			_ = conn.SetWriteDeadline(time.Now().Add(idle)) // a recorder in a test has none
-			if _, werr := w.Write(buf[:n]); err != nil || werr != nil {
+			_, werr := w.Write(buf[:n])
+			switch {
+			case werr != nil || errors.Is(err, io.EOF):
 				return
+			case err != nil:
+				panic(http.ErrAbortHandler) // so that what is cut does not pass for whole
 			}
 			_ = conn.Flush() // as above
 		}

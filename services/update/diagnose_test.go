@@ -131,6 +131,9 @@ func TestDiagdIsAskedForThoseWhoMay(t *testing.T) {
 	b.guard.mu.Unlock()
 	_, err = b.as("admin").Capture(t.Context(), diag.Capture{Zone: "iot"})
 	refused("what nobody can write down", err, 503, "the disk is full")
+	refused("echoes that nobody can write down", b.as("operator").Ping(t.Context(), diag.Ping{Target: "tv"}, nil), 503, "the disk is full")
+	_, err = b.as("admin").Capture(t.Context(), diag.Capture{Zone: "iot", Filter: strings.Repeat("not ", 40) + "arp"})
+	refused("what cannot be written down as a whole", err, 422, "160 bytes")
 
 	if diff := cmp.Diff([]string{
 		`/v1/ping {"target":"192.168.40.7","count":4}`,
@@ -141,9 +144,35 @@ func TestDiagdIsAskedForThoseWhoMay(t *testing.T) {
 	}, asked); diff != "" {
 		t.Errorf("diagd was asked (-want +got):\n%s", diff)
 	}
-	want := []string{"user:operator 192.168.10.5 ping tv ", "root invalid IP traceroute 203.0.113.9 ", "user:admin 192.168.10.5 packets captured iot arp"}
+	want := []string{
+		"user:operator 192.168.10.5 ping tv 192.168.40.7", // before diagd was asked, which was not there
+		"user:operator 192.168.10.5 ping tv 192.168.40.7", "root invalid IP traceroute 203.0.113.9 ", "user:admin 192.168.10.5 packets captured iot arp",
+	}
 	if !slices.Equal(b.guard.entries, want) {
 		t.Errorf("written down is %q, want %q", b.guard.entries, want)
+	}
+}
+
+// TestWhatDiagdLeavesUndoneIsNotWhole: a diagd that ends in the middle leaves an answer that
+// nobody takes for one.
+func TestWhatDiagdLeavesUndoneIsNotWhole(t *testing.T) {
+	b := newBox(t)
+	b.diagd(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, `{"number":1,"target":"192.168.40.7"}`+"\n")
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if err := b.client.Ping(t.Context(), diag.Ping{Target: "tv"}, func(diag.Echo) {}); err == nil {
+		t.Error("half of the echoes pass for all of them")
+	}
+	file, err := b.client.Capture(t.Context(), diag.Capture{Zone: "iot"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if data, err := io.ReadAll(file); err == nil {
+		t.Errorf("%q passes for all of it", data)
 	}
 }
 
