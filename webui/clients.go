@@ -174,6 +174,7 @@ func (c *clients) authority() *x509.Certificate {
 
 var (
 	errBundlePassword = errors.New("the password of the file has at least 8 characters")
+	errBundleRune     = errors.New("the password of the file has a character that the file cannot have there, such as an emoji")
 
 	errLabel    = errors.New("a certificate has a label of 1 to 64 characters, such as laptop")
 	errManyCert = errors.New("you have 16 certificates: revoke some that are not used")

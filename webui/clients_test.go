@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,6 +160,71 @@ func TestCertificatesAreAskedForWhereTheConfigurationSaysSo(t *testing.T) {
 	}
 	if log := b.log.String(); strings.Contains(log, bundlePassword) {
 		t.Error("the password of a file is in the log")
+	}
+}
+
+// Whoever takes a session away later must neither make a way in of it nor close the others.
+func TestSessionOfACodeMakesCertificatesForAWhileAndRevokesNone(t *testing.T) {
+	b := newBox(t)
+	var ahead atomic.Int64
+	b.o.SetClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	b.start(conf1)
+	alex := b.owner()
+	kim := alex.as("kim", access.Operator)
+	kims, alexes := kim.certificate("phone"), alex.certificate("laptop")
+	b.asksForCertificates()
+	form := url.Values{"label": {"mine"}, "password": {bundlePassword}}
+	ids := regexp.MustCompile(`/account/certificates/([0-9a-f]+)/revoke`)
+	for name, w := range map[string]*browser{"a claim": alex, "an invitation": kim} {
+		id := ids.FindStringSubmatch(w.get("/account/certificates").body)
+		if id == nil {
+			t.Fatalf("%s: no certificate is listed", name)
+		}
+		revoke := "/account/certificates/" + id[1] + "/revoke"
+		w.header.Set("Accept", "text/html")
+		w.post(revoke, nil).barred(t, name+" revokes without one", "none was shown")
+		for _, wrong := range []time.Duration{16 * time.Minute, -16 * time.Minute} {
+			ahead.Store(int64(wrong))
+			for _, v := range []view{w.get("/account/certificates"), w.post("/account/certificates", form)} {
+				if v.StatusCode != http.StatusForbidden || !strings.Contains(v.body, "within 15 minutes") || strings.Contains(v.body, id[1]) {
+					t.Errorf("%s after %v: got %d\n%s", name, wrong, v.StatusCode, v.body)
+				}
+			}
+		}
+		ahead.Store(int64(14 * time.Minute))
+		if v := w.post("/account/certificates", form); v.StatusCode != http.StatusOK {
+			t.Errorf("%s after 14 minutes: got %d\n%s", name, v.StatusCode, v.body)
+		}
+		ahead.Store(0)
+	}
+	// Nor does somebody else's certificate revoke.
+	id := ids.FindStringSubmatch(alex.get("/account/certificates").body)
+	alex.shows(kims)
+	alex.post("/account/certificates/"+id[1]+"/revoke", nil).barred(t, "under another's", "the one that was shown is that of user:kim")
+	ahead.Store(int64(16 * time.Minute))
+	alex.shows(alexes)
+	if v := alex.post("/account/certificates/"+id[1]+"/revoke", nil); v.StatusCode != http.StatusSeeOther {
+		t.Errorf("with one of their own: got %d", v.StatusCode)
+	}
+}
+
+// A certificate that is made must come with its file: it would take a place, and be nobody's.
+func TestPasswordThatTheFileCannotHaveIsRefusedFirst(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	alex := b.owner()
+	for _, password := range []string{"correct 🐎 horse", "correct \xff horse"} {
+		v := alex.post("/account/certificates", url.Values{"label": {"laptop"}, "password": {password}})
+		if v.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(v.body, "a character that the file cannot have there") {
+			t.Errorf("%q: got %d\n%s", password, v.StatusCode, v.body)
+		}
+	}
+	if page := alex.get("/account/certificates").body; !strings.Contains(page, "You have none.") {
+		t.Errorf("listed are\n%s", page)
+	}
+	v := alex.post("/account/certificates", url.Values{"label": {"laptop"}, "password": {"gefährliche 馬"}})
+	if _, _, _, err := pkcs12.DecodeChain([]byte(v.body), "gefährliche 馬"); err != nil {
+		t.Errorf("letters of other languages: got %d, %v", v.StatusCode, err)
 	}
 }
 
@@ -321,7 +387,7 @@ func TestTokensShowTheirOwnCertificates(t *testing.T) {
 	}
 	ci := *owner
 	ci.Token = token
-	if err := ask(&ci); err == nil || !strings.Contains(err.Error(), "the one that was shown is that of alex") {
+	if err := ask(&ci); err == nil || !strings.Contains(err.Error(), "the one that was shown is that of token:alex") {
 		t.Errorf("a token over another's certificate: %v", err)
 	}
 	// The first of a token is made over an admin's, and over nobody else's.
@@ -331,7 +397,7 @@ func TestTokensShowTheirOwnCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	viewers.Certificate, viewers.Key = kims.Certificate[0], key
-	if err := viewers.Certify(t.Context(), "runner"); err == nil || !strings.Contains(err.Error(), "that of kim") {
+	if err := viewers.Certify(t.Context(), "runner"); err == nil || !strings.Contains(err.Error(), "that of user:kim") {
 		t.Errorf("the first certificate of a token, over a viewer's: %v", err)
 	}
 	first := ci
@@ -423,7 +489,7 @@ func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	alex.header.Set("Accept", "text/html")
 	alex.shows(kims)
 	v = alex.get("/account")
-	v.barred(t, "somebody else's", "the one that was shown is that of kim.")
+	v.barred(t, "somebody else's", "the one that was shown is that of user:kim.")
 	if strings.Contains(v.body, "<nav") || strings.Contains(v.body, "being tried") || !strings.Contains(v.body, `action="/logout"`) {
 		t.Errorf("the page shows\n%s", v.body)
 	}

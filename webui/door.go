@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"bulkhead/services/auth/access"
 	auth "bulkhead/services/auth/api"
@@ -17,7 +18,8 @@ import (
 // [server.protect] looks whether a good one was shown, whoever asks for whatever. At the
 // second, where who asks is known, it has to be theirs.
 
-// ownCertificates are the pages at which people make theirs.
+// ownCertificates is the page at which people make theirs. Revoking is no door: nobody takes
+// away a way in who has not come in by one.
 const ownCertificates = "/account/certificates"
 
 // doors are the paths that are open without a certificate: those that take a code of the
@@ -26,7 +28,7 @@ const ownCertificates = "/account/certificates"
 var doors = []string{"/claim", "/invitation", ownCertificates, "/certificate", "/ca.crt", "/logout", "/api/v1/claim", "/api/v1/health"}
 
 func isDoor(path string) bool {
-	return slices.Contains(doors, path) || strings.HasPrefix(path, ownCertificates+"/") || strings.HasPrefix(path, "/static/")
+	return slices.Contains(doors, path) || strings.HasPrefix(path, "/static/")
 }
 
 // barred says why a client gets no further.
@@ -125,7 +127,7 @@ func (s *server) foreign(r *http.Request, caller auth.Caller) error {
 	}
 	cert, err := s.clients.shown(r.TLS)
 	if err == nil && cert.Holder != caller.Holder() {
-		err = errors.New("the one that was shown is that of " + cert.Holder.Name)
+		err = errors.New("the one that was shown is that of " + cert.Holder.Identity())
 	}
 	if err != nil {
 		return &barred{err}
@@ -157,6 +159,16 @@ func (s *server) admitsProgram(r *http.Request, caller auth.Caller) error {
 // certificatesPath is where programs have certificates made.
 const certificatesPath = "/api/v1/certificates"
 
+// freshTime is how long who came in by a code may make a certificate without showing one: long
+// enough to make it, and over when somebody comes by the session later.
+const freshTime = 15 * time.Minute
+
+// fresh reports whether a session began by a code just now. One from the future began while
+// the clock was wrong.
+func fresh(s access.Session, now time.Time) bool {
+	return (s.How == "claim" || s.How == "invitation") && now.Sub(s.Created).Abs() < freshTime
+}
+
 // certified is foreign for pages.
 func (v *visit) certified() error {
 	err := v.s.foreign(v.Request, v.caller)
@@ -169,15 +181,16 @@ func (v *visit) certified() error {
 	case !isDoor(v.URL.Path):
 		return err
 	}
-	// Who came in by a password could have it from anybody.
+	// Who came in by a password could have it from anybody. That somebody has a certificate
+	// already says nothing: it may be lost.
 	var sessions []access.Session
 	if err := v.auth("GET", "/v1/me/sessions", nil, &sessions); err != nil {
 		return err
 	}
 	for _, s := range sessions {
-		if s.ID == v.caller.Session && (s.How == "claim" || s.How == "invitation") {
+		if s.ID == v.caller.Session && fresh(s, v.s.o.clock()) {
 			return nil
 		}
 	}
-	return &auth.Refusal{Status: http.StatusForbidden, Why: "Who has no certificate yet makes one after coming in by a code from the console, or by an invitation."}
+	return &auth.Refusal{Status: http.StatusForbidden, Why: "Who has no certificate makes one within 15 minutes of coming in by a code from the console, or by an invitation. Come in by a new one."}
 }

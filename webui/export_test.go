@@ -122,3 +122,6 @@ func FirstFile(ports []api.Port, form url.Values) (string, []string) {
 
 // SetPageTime sets how long a page may take.
 func (o *Options) SetPageTime(d time.Duration) { o.page = d }
+
+// SetClock sets the clock by which certificates are good.
+func (o *Options) SetClock(now func() time.Time) { o.now = now }

@@ -21,8 +21,8 @@ import (
 	auth "bulkhead/services/auth/api"
 )
 
-// clientPages are about the certificates that browsers show. Those of one's own are open to
-// who has come in by a code and has none yet.
+// clientPages are about the certificates that browsers show. For a while, who has come in by
+// a code sees and makes their own without one.
 var clientPages = []page{
 	{"GET /account/certificates", member, "Your client certificates", false, (*visit).clientsPage},
 	{"POST /account/certificates", member, "", false, (*visit).makeClient},
@@ -64,6 +64,18 @@ func (v *visit) showClients(status int, label string, problem error) error {
 
 const minBundlePassword = 8 // characters
 
+// checkBundlePassword reports what is wrong with the password of a file, in which it is a
+// BMPString: UCS-2 (RFC 7292, appendix B.1).
+func checkBundlePassword(p string) error {
+	if utf8.RuneCountInString(p) < minBundlePassword {
+		return errBundlePassword
+	}
+	if !utf8.ValidString(p) || strings.ContainsFunc(p, func(r rune) bool { return r > 0xffff }) {
+		return errBundleRune
+	}
+	return nil
+}
+
 // makeClient makes a key and a certificate, and hands both over in a file that browsers and
 // systems take, locked by a password (RFC 7292). The key is kept nowhere else.
 func (v *visit) makeClient() error {
@@ -72,8 +84,8 @@ func (v *visit) makeClient() error {
 		return err
 	}
 	label, password := strings.TrimSpace(form.Get("label")), form.Get("password")
-	if utf8.RuneCountInString(password) < minBundlePassword {
-		return v.showClients(http.StatusUnprocessableEntity, label, errBundlePassword)
+	if err := checkBundlePassword(password); err != nil {
+		return v.showClients(http.StatusUnprocessableEntity, label, err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -47,11 +47,20 @@ type Options struct {
 
 	HTTPS, HTTP uint16 // ports
 
-	page time.Duration // see pageTime
+	page time.Duration    // see pageTime
+	now  func() time.Time // see clock
 }
 
 // pageTime is how long a page may take: a little less than there is to write it.
 func (o *Options) pageTime() time.Duration { return cmp.Or(o.page, writeTime-10*time.Second) }
+
+// clock says how late it is.
+func (o *Options) clock() time.Time {
+	if o.now != nil {
+		return o.now()
+	}
+	return time.Now()
+}
 
 // NewOptions returns those of a service with the directories.
 func NewOptions(d run.Dirs) Options {
@@ -98,14 +107,14 @@ type server struct {
 
 // Serve runs the service until ctx ends and returns ctx's error then.
 func Serve(ctx context.Context, log *slog.Logger, o Options) error {
-	id, err := openIdentity(o.State, log, time.Now)
+	id, err := openIdentity(o.State, log, o.clock)
 	if err != nil {
 		return err
 	}
 	image := imageIn(o.Image)
 	s := &server{
 		o: o, log: log, identity: id,
-		clients:  openClients(o.State, log, func() time.Time { return latest(time.Now(), image.Built) }),
+		clients:  openClients(o.State, log, func() time.Time { return latest(o.clock(), image.Built) }),
 		access:   auth.NewClient(o.Authd),
 		box:      api.NewClient(o.Netcfgd),
 		netcfgd:  passOn(daemon{"netcfgd", unixTransport(o.Netcfgd), noNetcfgd, maxPassed, true, 0}, log),
