@@ -36,7 +36,7 @@ const (
 
 const (
 	clientLife   = 2 * 365 * 24 * time.Hour
-	maxOfHolder  = 16 // certificates that are good
+	maxOfHolder  = 16 // certificates
 	maxLabel     = 64 // characters
 	maxListBytes = 4 << 20
 )
@@ -198,14 +198,8 @@ func (c *clients) issue(h auth.Holder, label string, key crypto.PublicKey) (*x50
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	list := slices.DeleteFunc(slices.Clone(c.list), func(x clientCert) bool { return !x.Expires.After(now) })
-	held := 0
-	for _, x := range list {
-		if x.Holder == h {
-			held++
-		}
-	}
-	if held >= maxOfHolder {
+	list, ok := makeRoom(c.list, h, now)
+	if !ok {
 		return nil, errManyCert
 	}
 	if c.issuer == nil {
@@ -232,6 +226,30 @@ func (c *clients) issue(h auth.Holder, label string, key crypto.PublicKey) (*x50
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// makeRoom returns the list with room for one more certificate of a holder, and reports
+// whether there is any. Only if there was none, the first of theirs to have ended is dropped:
+// a clock that is years ahead for a while must not cost anybody else theirs.
+func makeRoom(list []clientCert, h auth.Holder, now time.Time) ([]clientCert, bool) {
+	list = slices.Clone(list)
+	held, first := 0, -1
+	for i, x := range list {
+		if x.Holder != h {
+			continue
+		}
+		held++
+		if first < 0 || x.Expires.Before(list[first].Expires) {
+			first = i
+		}
+	}
+	if held < maxOfHolder {
+		return list, true
+	}
+	if list[first].Expires.After(now) {
+		return nil, false
+	}
+	return slices.Delete(list, first, first+1), true
 }
 
 // revoke makes a certificate worth nothing, if it is there and may says that it may be. It

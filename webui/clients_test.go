@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptrace"
@@ -27,6 +28,8 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"bulkhead/services/auth/access"
+	"bulkhead/services/auth/authtest"
+	"bulkhead/services/run"
 	"bulkhead/webui/remote"
 )
 
@@ -225,6 +228,79 @@ func TestPasswordThatTheFileCannotHaveIsRefusedFirst(t *testing.T) {
 	v := alex.post("/account/certificates", url.Values{"label": {"laptop"}, "password": {"gefährliche 馬"}})
 	if _, _, _, err := pkcs12.DecodeChain([]byte(v.body), "gefährliche 馬"); err != nil {
 		t.Errorf("letters of other languages: got %d, %v", v.StatusCode, err)
+	}
+}
+
+// A box that once believed that it was years later locks nobody out.
+func TestWrongClockCostsNobodyTheirCertificate(t *testing.T) {
+	b := newBox(t)
+	var ahead atomic.Int64
+	b.o.SetClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	b.start(conf1)
+	alex := b.owner()
+	alexes := alex.certificate("laptop")
+	kim := alex.as("kim", access.Viewer)
+	for range 16 {
+		kim.certificate("phone")
+	}
+	ahead.Store(int64(20 * 365 * 24 * time.Hour))
+	kims := kim.certificate("new phone") // all of them have ended: one makes room
+	ahead.Store(0)
+	page := alex.get("/certificates").body
+	if of := strings.Count(page, ">user kim</td>"); of != 16 || !strings.Contains(page, "new phone") || !strings.Contains(page, ">user alex</td>") {
+		t.Errorf("%d of kim are listed:\n%s", of, page)
+	}
+	if v := kim.post("/account/certificates", url.Values{"label": {"phone"}, "password": {bundlePassword}}); v.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("one more, by the right clock: got %d", v.StatusCode)
+	}
+	b.asksForCertificates()
+	for name, w := range map[string]*browser{"alex": alex, "kim": kim} {
+		w.shows(map[string]tls.Certificate{"alex": alexes, "kim": kims}[name])
+		if v := w.get("/account"); v.StatusCode != http.StatusOK {
+			t.Errorf("%s: got %d\n%s", name, v.StatusCode, v.body)
+		}
+	}
+	// What has ended is worth nothing, though it is kept.
+	ahead.Store(int64(3 * 365 * 24 * time.Hour))
+	alex.header.Set("Accept", "text/html")
+	alex.get("/account").barred(t, "one that has ended", "the one that was shown ended on ")
+}
+
+// Nor does one that believed so cost a token its own: it has expired, and may not have.
+func TestCertificateOfAnExpiredTokenIsKeptAndLetsNobodyIn(t *testing.T) {
+	b := newBox(t)
+	b.start(conf1)
+	ci := remote.Profile{URL: b.url("127.0.0.1"), Fingerprint: b.control("GET").Fingerprint, Token: b.token(b.owner()).Secret}
+	if err := ci.Certify(t.Context(), "runner"); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.o.State, "authd", access.File)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	required := conf1
+	required.ClientCertificates = true
+	// authd comes again, and reads other tokens.
+	restart := func(tokens []byte) {
+		t.Helper()
+		b.stop() // which has connections
+		b.stopAccess()
+		if err := os.WriteFile(path, tokens, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.access, b.stopAccess = authtest.Start(t, run.Dirs{Run: b.o.Base, State: b.o.State}, slog.New(slog.NewTextHandler(b.log, nil)))
+		b.start(required)
+	}
+	ask := func() error { return remote.New(&ci).Call(t.Context(), "GET", "/v1/openapi.json", nil, nil) }
+	restart(regexp.MustCompile(`"expires": "20[^"]+"`).ReplaceAll(good, []byte(`"expires": "2001-09-09T01:46:40Z"`)))
+	if err := ask(); err == nil || !strings.Contains(err.Error(), "somebody who may not come in any more") {
+		t.Errorf("expired: %v", err)
+	}
+	b.owner().certificate("laptop") // by which those who are gone are forgotten
+	restart(good)
+	if err := ask(); err != nil {
+		t.Errorf("by the right clock: %v", err)
 	}
 }
 

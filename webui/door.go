@@ -53,7 +53,7 @@ func (s *server) admitted(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(there) == 0 {
+	if len(there) == 0 || len(there[0].Scopes) == 0 {
 		return &barred{errGone}
 	}
 	return nil

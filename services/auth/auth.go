@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -130,6 +131,8 @@ func (s *server) holders(_ *request, in api.Holders) ([]api.Holding, error) {
 		case api.ByToken:
 			if t, ok := s.tokens.Find(h.ID); ok && t.Name == h.Name {
 				scopes = t.Scopes
+			} else if slices.ContainsFunc(s.tokens.List(), func(t access.Token) bool { return t.ID == h.ID && t.Name == h.Name }) {
+				scopes = []access.Scope{}
 			}
 		}
 		if scopes != nil {

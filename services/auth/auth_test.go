@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ type service struct {
 	t    *testing.T
 	dirs run.Dirs
 	*api.Client
+	stop func()
 }
 
 func start(t *testing.T) *service {
@@ -46,7 +48,7 @@ func start(t *testing.T) *service {
 	}
 	t.Cleanup(func() { os.RemoveAll(base) })
 	s := &service{t: t, dirs: run.Dirs{Run: filepath.Join(base, "run"), State: filepath.Join(base, "state")}}
-	s.Client, _ = authtest.Start(t, s.dirs, slog.New(slog.DiscardHandler))
+	s.Client, s.stop = authtest.Start(t, s.dirs, slog.New(slog.DiscardHandler))
 	return s
 }
 
@@ -324,6 +326,34 @@ func TestHoldersAreNotTheirNames(t *testing.T) {
 	}
 	if err := s.try("", "POST", "/v1/holders", api.Holders{Holders: make([]api.Holder, api.MaxHolders+1)}, nil); status(err) != http.StatusUnprocessableEntity {
 		t.Errorf("too many at once: %v", err)
+	}
+}
+
+// By another clock it may not have expired: what it holds is not up for others to drop.
+func TestExpiredTokenIsThereAndMayNothing(t *testing.T) {
+	s := start(t)
+	admin := s.claim()
+	var ci access.TokenAnswer
+	s.must(admin, "POST", "/v1/tokens", access.TokenRequest{Name: "ci", Scopes: []access.Scope{access.Admin}, Expires: time.Now().Add(time.Hour)}, &ci)
+	s.stop()
+	path := filepath.Join(s.dirs.StateDir("authd"), access.File)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = regexp.MustCompile(`"expires": "[^"]+"`).ReplaceAll(data, []byte(`"expires": "2001-09-09T01:46:40Z"`))
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Client, s.stop = authtest.Start(t, s.dirs, slog.New(slog.DiscardHandler))
+	if _, err := s.Check(t.Context(), ci.Secret, ""); !errors.Is(err, api.ErrUnknown) {
+		t.Fatalf("it has not expired: %v", err)
+	}
+	holder := api.Holder{Kind: api.ByToken, Name: "ci", ID: ci.ID}
+	var got []api.Holding
+	s.must("", "POST", "/v1/holders", api.Holders{Holders: []api.Holder{holder, {Kind: api.ByToken, Name: "other", ID: ci.ID}}}, &got)
+	if diff := cmp.Diff([]api.Holding{{Holder: holder, Scopes: []access.Scope{}}}, got); diff != "" {
+		t.Errorf("who is there differs (-want +got):\n%s", diff)
 	}
 }
 

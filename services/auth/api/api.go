@@ -61,7 +61,8 @@ type Holders struct {
 // MaxHolders is how many may be asked about at once.
 const MaxHolders = 64
 
-// Holding is one that is, and what it may. A token that has expired is not.
+// Holding is one that is, and what it may: nothing, if it is a token that has expired. By
+// another clock it may not have.
 type Holding struct {
 	Holder
 	Scopes []access.Scope `json:"scopes"`
