@@ -32,10 +32,8 @@ func (r *Reconciler) LeaseHistory(ctx context.Context, device string) (*svcconf.
 // macOf is that of a device of the configuration in force, or the one that is asked for.
 func (r *Reconciler) macOf(device string) (model.MAC, error) {
 	if v, err := r.looked(); err == nil { // closed, the box has no devices but MACs
-		for _, d := range v.cfg.Devices {
-			if d.Name == device {
-				return d.MAC, nil
-			}
+		if d := v.cfg.Device(device); d != nil {
+			return d.MAC, nil
 		}
 	}
 	mac, err := model.ParseMAC(device)

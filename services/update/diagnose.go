@@ -41,9 +41,6 @@ type errand struct {
 
 const linesType = "application/x-ndjson"
 
-// maxEchoes bounds such an answer, in bytes.
-const maxEchoes = 1 << 20
-
 // maxTime bounds how long an errand takes, whatever diagd does.
 const maxTime = 2 * time.Minute
 
@@ -55,7 +52,10 @@ func ping(u *updater, w http.ResponseWriter, r *http.Request) (e errand, err err
 	if err != nil {
 		return e, err
 	}
-	return u.probe(r, &in.Target, errand{path: "/v1/ping", in: &in, what: "ping"}, in.Fill())
+	if err := in.Fill(); err != nil {
+		return e, refuse(http.StatusUnprocessableEntity, "%s", err)
+	}
+	return u.probe(r, &in.Target, errand{path: "/v1/ping", in: &in, what: "ping"})
 }
 
 func traceroute(u *updater, w http.ResponseWriter, r *http.Request) (e errand, err error) {
@@ -63,13 +63,16 @@ func traceroute(u *updater, w http.ResponseWriter, r *http.Request) (e errand, e
 	if err != nil {
 		return e, err
 	}
-	return u.probe(r, &in.Target, errand{path: "/v1/traceroute", in: &in, what: "traceroute"}, in.Fill())
+	if err := in.Fill(); err != nil {
+		return e, refuse(http.StatusUnprocessableEntity, "%s", err)
+	}
+	return u.probe(r, &in.Target, errand{path: "/v1/traceroute", in: &in, what: "traceroute"})
 }
 
-// probe puts the address in the place of a target, unless there is an error already.
-func (u *updater) probe(r *http.Request, target *string, e errand, err error) (errand, error) {
-	e.kind, e.of, e.sends, e.most = linesType, *target, true, maxEchoes
-	addr, err := u.address(r.Context(), *target, err)
+// probe puts the address in the place of a target.
+func (u *updater) probe(r *http.Request, target *string, e errand) (errand, error) {
+	e.kind, e.of, e.sends, e.most = linesType, *target, true, diag.MaxLines
+	addr, err := u.address(r.Context(), *target)
 	if err == nil && addr != *target {
 		*target, e.more = addr, addr
 	}
@@ -91,11 +94,8 @@ func capture(_ *updater, w http.ResponseWriter, r *http.Request) (e errand, err 
 	return errand{path: "/v1/capture", in: watch, kind: pcap.MediaType, what: "packets captured", of: in.Zone, more: in.Filter, most: int64(in.Bytes)}, nil
 }
 
-// address returns that of a target that may be a name, unless there is an error already.
-func (u *updater) address(ctx context.Context, target string, err error) (string, error) {
-	if err != nil {
-		return "", refuse(http.StatusUnprocessableEntity, "%s", err)
-	}
+// address returns that of a target that may be a name.
+func (u *updater) address(ctx context.Context, target string) (string, error) {
 	addr, err := netip.ParseAddr(target)
 	if err != nil {
 		addr, err = u.look.Address(ctx, target)

@@ -19,6 +19,10 @@ const (
 	MaxSnap                    = 65535 // the default as well
 )
 
+// MaxLines bounds the answer to a [Ping] or a [Traceroute], in bytes: a line of JSON for each
+// [Echo] or [Hop].
+const MaxLines = 256 << 10
+
 // Ping asks whether a host answers.
 type Ping struct {
 	Target string `json:"target"`          // an IPv4 address, or a name that the box knows or finds

@@ -10,9 +10,6 @@ import (
 	diag "bulkhead/services/diag/api"
 )
 
-// maxLines bounds what is read of the answers to a ping or a traceroute, in bytes.
-const maxLines = 256 << 10
-
 // Ping asks a host whether it answers, and tells of each time as it comes.
 func (c *Client) Ping(ctx context.Context, in diag.Ping, tell func(diag.Echo)) error {
 	return each(ctx, c, "/v1/ping", in, tell)
@@ -35,7 +32,7 @@ func each[T any](ctx context.Context, c *Client, path string, in any, tell func(
 		return err
 	}
 	defer body.Close()
-	for dec := json.NewDecoder(io.LimitReader(body, maxLines)); ; {
+	for dec := json.NewDecoder(io.LimitReader(body, diag.MaxLines)); ; {
 		var v T
 		switch err := dec.Decode(&v); {
 		case errors.Is(err, io.EOF):
