@@ -187,7 +187,7 @@ func lookup(name string) ([]string, bool) {
 		return []string{"netcfg/..."}, true
 	case top == "services":
 		own, _, _ := strings.Cut(rest, "/")
-		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/onlink", "services/probe", "services/metrics", "services/" + own + "/..."}
+		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/checksum", "services/onlink", "services/probe", "services/metrics", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}

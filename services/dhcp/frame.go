@@ -3,6 +3,8 @@ package dhcp
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"bulkhead/services/checksum"
 )
 
 // UDP ports of DHCP.
@@ -29,35 +31,16 @@ func datagram(b []byte, src, dst netip.Addr, data []byte) []byte {
 	s, d := src.As4(), dst.As4()
 	copy(ip[12:], s[:])
 	copy(ip[16:], d[:])
-	binary.BigEndian.PutUint16(ip[10:], ^fold(sum(0, ip)))
+	binary.BigEndian.PutUint16(ip[10:], ^checksum.Fold(checksum.Add(0, ip)))
 
 	binary.BigEndian.PutUint16(udp[0:], serverPort)
 	binary.BigEndian.PutUint16(udp[2:], clientPort)
 	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
 	// The pseudo header: both addresses, protocol, length (RFC 768).
-	check := ^fold(sum(sum(17+uint32(len(udp)), ip[12:20]), udp))
+	check := ^checksum.Fold(checksum.Add(checksum.Add(17+uint32(len(udp)), ip[12:20]), udp))
 	if check == 0 {
 		check = 0xffff // zero means "no checksum"
 	}
 	binary.BigEndian.PutUint16(udp[6:], check)
 	return b
-}
-
-// sum adds b to a ones' complement sum in progress (RFC 1071). It takes 64 KiB before
-// it overflows.
-func sum(acc uint32, b []byte) uint32 {
-	for ; len(b) >= 2; b = b[2:] {
-		acc += uint32(b[0])<<8 | uint32(b[1])
-	}
-	if len(b) == 1 {
-		acc += uint32(b[0]) << 8
-	}
-	return acc
-}
-
-func fold(acc uint32) uint16 {
-	for acc > 0xffff {
-		acc = acc>>16 + acc&0xffff
-	}
-	return uint16(acc)
 }

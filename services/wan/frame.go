@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/services/checksum"
 	"bulkhead/services/wan/dhcp4"
 )
 
@@ -34,7 +35,7 @@ func broadcastUDP(payload []byte) []byte {
 	be.PutUint16(b[2:], uint16(len(b)))
 	b[8], b[9] = hops, protoUDP
 	be.PutUint32(b[16:], 0xffffffff) // destination; the source is 0
-	be.PutUint16(b[10:], ^sum(0, b[:ipHeader]))
+	be.PutUint16(b[10:], ^checksum.Fold(checksum.Add(0, b[:ipHeader])))
 
 	udp := b[ipHeader:]
 	be.PutUint16(udp[0:], clientPort)
@@ -64,7 +65,7 @@ func parseUDP(b []byte, trusted bool) ([]byte, error) {
 	if b[9] != protoUDP || be.Uint16(b[6:])&0x3fff != 0 {
 		return nil, errors.New("not a whole UDP datagram")
 	}
-	if sum(0, b[:ihl]) != 0xffff {
+	if checksum.Fold(checksum.Add(0, b[:ihl])) != 0xffff {
 		return nil, errors.New("IPv4 checksum is wrong")
 	}
 	udp := b[ihl:total] // frames are padded
@@ -84,22 +85,7 @@ func parseUDP(b []byte, trusted bool) ([]byte, error) {
 
 // pseudoSum sums up a datagram together with the pseudo header of RFC 768.
 func pseudoSum(ip, udp []byte) uint16 {
-	return sum(sum(sum(protoUDP, be.AppendUint16(nil, uint16(len(udp)))), ip[12:20]), udp)
-}
-
-// sum is the one's complement sum of RFC 1071, begun with initial.
-func sum(initial uint16, b []byte) uint16 {
-	s := uint32(initial)
-	for ; len(b) > 1; b = b[2:] {
-		s += uint32(be.Uint16(b))
-	}
-	if len(b) == 1 {
-		s += uint32(b[0]) << 8
-	}
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
+	return checksum.Fold(checksum.Add(checksum.Add(protoUDP+uint32(len(udp)), ip[12:20]), udp))
 }
 
 // arpProbe asks who has an address without claiming one (RFC 5227 section 2.1.1).

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"slices"
+
+	"bulkhead/services/checksum"
 )
 
 // Types and codes of ICMP messages: RFC 792, RFC 1812 section 5.2.7.
@@ -42,23 +43,8 @@ func (k key) request(number uint16) []byte {
 	b = binary.BigEndian.AppendUint16(b, k.id)
 	b = binary.BigEndian.AppendUint16(b, number)
 	b = append(b, k.token[:]...)
-	binary.BigEndian.PutUint16(b[2:], checksum(b))
+	binary.BigEndian.PutUint16(b[2:], ^checksum.Fold(checksum.Add(0, b)))
 	return b
-}
-
-// checksum is that of RFC 1071.
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for pair := range slices.Chunk(b, 2) {
-		sum += uint32(pair[0]) << 8
-		if len(pair) == 2 {
-			sum += uint32(pair[1])
-		}
-	}
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
 }
 
 // read understands a message that the target, or somebody on the way to it, has sent
