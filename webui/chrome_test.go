@@ -30,6 +30,7 @@ import (
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
+	"bulkhead/netcfg/nstest"
 	"bulkhead/webui"
 )
 
@@ -40,7 +41,7 @@ const host = "gw.home.arpa"
 type chrome struct {
 	b       *box
 	ctx     context.Context
-	console *syncBuffer // what it complains about
+	console *nstest.Output // what it complains about
 }
 
 // chrome starts a browser that finds the box by its name, and trusts its key as if its
@@ -76,8 +77,8 @@ func (b *box) chrome() *chrome {
 }
 
 // listen notes what scripts and the browser complain about.
-func (b *box) listen(ctx context.Context) *syncBuffer {
-	said := new(syncBuffer)
+func (b *box) listen(ctx context.Context) *nstest.Output {
+	said := new(nstest.Output)
 	err := chromedp.Listen(ctx, func(ev any) {
 		switch ev := ev.(type) {
 		case *runtime.EventExceptionThrown:

@@ -31,6 +31,7 @@ import (
 
 	"bulkhead/netcfg/api"
 	"bulkhead/netcfg/impact"
+	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/strictjson"
 	"bulkhead/netcfg/svcconf"
 	"bulkhead/services/auth/access"
@@ -48,30 +49,13 @@ import (
 type box struct {
 	t                testing.TB
 	o                webui.Options
-	log              *syncBuffer
+	log              *nstest.Output
 	access           *auth.Client
 	stop, stopAccess func()
 
 	mu       sync.Mutex
 	changes  []api.Change // that netcfgd was asked for
 	secretBy string       // who set the last secret
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // backend is the made-up netcfgd.
@@ -145,7 +129,7 @@ func newEmptyBox(t testing.TB) *box {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &box{t: t, log: new(syncBuffer), o: webui.Options{
+	b := &box{t: t, log: new(nstest.Output), o: webui.Options{
 		Base: dir, Run: filepath.Join(dir, "webuid"), State: filepath.Join(dir, "perm"), Image: filepath.Join(dir, "image.json"), Bill: filepath.Join(dir, "sbom.json"),
 		Netcfgd: filepath.Join(dir, api.SocketFile), Updated: filepath.Join(dir, "updated.sock"), Flowd: filepath.Join(dir, "flows.sock"), Exportd: filepath.Join(dir, "export.sock"), Authd: filepath.Join(dir, auth.SocketFile),
 		HTTPS: freePort(t), HTTP: freePort(t),

@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -51,24 +50,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// words is what several programs say.
-type words struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-func (w *words) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
-
 // The box and where others are: a client in a zone, and a server three hops away.
 const (
 	tv     = "192.168.20.5"
@@ -91,7 +72,7 @@ type box struct {
 	dir        string
 	gw, client int // namespaces
 	http       http.Client
-	log        words
+	log        nstest.Output
 	diagd      *exec.Cmd
 }
 

@@ -75,24 +75,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// words is what several programs say.
-type words struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-func (w *words) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
-
 // box is a gateway with a real netcfgd and exportd, and a flowd that says what the test
 // says, before a storage room with a host that has real collectors.
 type box struct {
@@ -101,7 +83,7 @@ type box struct {
 	gw, storage   int // namespaces
 	name          string
 	api           *api.Client
-	log           words
+	log           nstest.Output
 	flows, events chan any
 }
 
@@ -300,7 +282,7 @@ func TestRealCollectorsReadWhatGoesThroughTheRules(t *testing.T) {
 	certificate := certify(t, b.dir)
 	logs := b.rsyslog()
 	flows := b.nfcapd()
-	mail := new(words)
+	mail := new(nstest.Output)
 	b.inStorage(mail, debianPython, "testdata/mail.py", vault, b.dir+"/cert.pem", b.dir+"/key.pem")
 	b.until("the mail server listens", func() bool { return strings.Contains(mail.String(), "ready") })
 	b.apply(home)
@@ -425,7 +407,7 @@ func (b *box) nfcapd() (check func()) {
 }
 
 // checkMail holds that the event came by mail, and nothing else in it.
-func (b *box) checkMail(mail *words, port string) {
+func (b *box) checkMail(mail *nstest.Output, port string) {
 	b.t.Helper()
 	b.until("mail comes to port "+port, func() bool { return strings.Contains(mail.String(), `{"port": `+port) })
 	for in := bufio.NewScanner(strings.NewReader(mail.String())); in.Scan(); {
@@ -453,7 +435,7 @@ func (b *box) status() string {
 }
 
 // checkTest has the alerts tried out.
-func (b *box) checkTest(mail *words) {
+func (b *box) checkTest(mail *nstest.Output) {
 	b.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return sock.Dial(ctx, filepath.Join(b.dir, "run", svcconf.Exportd.Name, svcconf.ExportSocket))

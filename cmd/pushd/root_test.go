@@ -51,19 +51,7 @@ type box struct {
 	dir                 string
 	gw, office, storage int // namespaces
 	api                 *api.Client
-	log                 words
-}
-
-// words is what several daemons say.
-type words struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
+	log                 nstest.Output
 }
 
 func newBox(t *testing.T) *box {
@@ -98,7 +86,7 @@ func newBox(t *testing.T) *box {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the box said:\n%s", b.log.b.String())
+			t.Logf("the box said:\n%s", b.log.String())
 		}
 	})
 	for _, name := range []string{"netcfgd", "pushd"} {

@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,31 +66,13 @@ func TestMain(m *testing.M) {
 // lasting is the file of these tests for a kernel, whose clock is the world's.
 var lasting = strings.Replace(home, "expires: 2026-11-30", "expires: 2099-12-31", 1)
 
-// words is what several daemons say.
-type words struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.Write(p)
-}
-
-func (w *words) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
-
 // lab is a gateway with a real netcfgd, between an office and a room of gadgets.
 type lab struct {
 	t                   *testing.T
 	gw, office, gadgets int // namespaces
 	dir                 string
 	daemon              *exec.Cmd
-	log                 words
+	log                 nstest.Output
 	client              *api.Client
 }
 

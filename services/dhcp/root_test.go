@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,7 +31,7 @@ type dhcpd struct {
 	ns       int
 	run, lib string // directories
 	cmd      *exec.Cmd
-	log      text
+	log      nstest.Output
 }
 
 // buildDir holds the daemon if make has not built it.
@@ -61,24 +60,6 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(buildDir)
 		return m.Run()
 	}())
-}
-
-// text is what a program wrote, readable while it writes.
-type text struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (x *text) Write(p []byte) (int, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.buf.Write(p)
-}
-
-func (x *text) String() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.buf.String()
 }
 
 // startDaemon begins a daemon; the test ends it.
@@ -217,7 +198,7 @@ exit 0
 func client(t testing.TB, ns int, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(program, args...)
-	out := new(text)
+	out := new(nstest.Output)
 	cmd.Stdout, cmd.Stderr = out, out
 	var err error
 	nstest.Run(t, ns, func() { err = cmd.Start() })

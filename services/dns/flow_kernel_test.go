@@ -86,7 +86,7 @@ func TestRecordHasTheNameThatTheClientAskedFor(t *testing.T) {
 // startFlowd starts flowd in the box, for as long as the test.
 func (d *daemon) startFlowd(t *testing.T) {
 	t.Helper()
-	bin, log := program(t, "flowd"), new(safeBuffer)
+	bin, log := program(t, "flowd"), new(nstest.Output)
 	cmd := exec.Command(bin, "-run", d.run, "-state", openDir(t))
 	cmd.Stderr = log
 	nstest.Run(t, d.box, func() {

@@ -28,7 +28,7 @@ type daemon struct {
 	run             string // directory
 	box, iot, guest int    // namespaces
 	cmd             *exec.Cmd
-	log             *safeBuffer
+	log             *nstest.Output
 }
 
 // program is one of our programs as make builds it, or built now.
@@ -58,7 +58,7 @@ func openDir(t *testing.T) string {
 // configuration.
 func startDaemon(t *testing.T) *daemon {
 	t.Helper()
-	d := &daemon{box: nstest.New(t), iot: nstest.New(t), guest: nstest.New(t), run: openDir(t), log: new(safeBuffer)}
+	d := &daemon{box: nstest.New(t), iot: nstest.New(t), guest: nstest.New(t), run: openDir(t), log: new(nstest.Output)}
 	bin := program(t, "dnsd")
 	nstest.Run(t, d.box, func() {
 		d.cmd = exec.Command(bin, "-run", d.run, "-state", d.run)

@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bulkhead/netcfg/model"
+	"bulkhead/netcfg/nstest"
 	"bulkhead/netcfg/svcconf"
 )
 
@@ -134,29 +134,12 @@ type testbed struct {
 	*server
 	cfg  svcconf.DNS
 	addr string
-	log  *safeBuffer
-}
-
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log  *nstest.Output
 }
 
 func newTestbed(t testing.TB, resolvers ...netip.AddrPort) *testbed {
 	t.Helper()
-	log := new(safeBuffer)
+	log := new(nstest.Output)
 	b := &testbed{server: newServer(slog.New(slog.NewTextHandler(log, nil)), dead(t).Port(), newTeller(t.TempDir())), log: log}
 	t.Cleanup(b.close)
 	b.cfg = svcconf.DNS{
@@ -416,7 +399,7 @@ func TestFailureIsRememberedForAMoment(t *testing.T) {
 
 func TestResolverThatIsDownIsLeftAloneForLongerAndLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := new(safeBuffer)
+		log := new(nstest.Output)
 		first := &upstream{log: slog.New(slog.NewTextHandler(log, nil)), count: new(counters)}
 		second := &upstream{log: first.log, count: first.count}
 		silence := errors.New("silence")

@@ -40,13 +40,13 @@ type site struct {
 	run      string // directories
 	state    string
 	wand     *exec.Cmd
-	log      *lockedBuffer
+	log      *nstest.Output
 }
 
 // newSite builds the site and starts nothing but a stand-in for netcfgd.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, gateway: nstest.New(t), provider: nstest.New(t), log: new(lockedBuffer)}
+	s := &site{t: t, gateway: nstest.New(t), provider: nstest.New(t), log: new(nstest.Output)}
 	nstest.Veth(t, s.gateway, "wan", s.provider, "isp")
 	s.ip(s.provider, "addr add 192.0.2.1/24 dev isp")
 	base, err := os.MkdirTemp("", "wand") // t.TempDir is closed to other users
@@ -156,7 +156,7 @@ func (s *site) start() {
 }
 
 // spawn starts a program that is killed at the end of the test.
-func (s *site) spawn(ns int, out *lockedBuffer, name string, args ...string) *exec.Cmd {
+func (s *site) spawn(ns int, out *nstest.Output, name string, args ...string) *exec.Cmd {
 	s.t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -237,24 +237,6 @@ func (s *site) untilNoUplink() {
 	s.until("no uplink", func() bool { return s.uplink() == nil })
 }
 
-// lockedBuffer collects the output of a program while it runs.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // need ends a test without a program that it needs.
 func need(t *testing.T, program string) {
 	t.Helper()
@@ -275,7 +257,7 @@ func dnsmasq(t *testing.T, s *site) *exec.Cmd { return dnsmasqFor(t, s, "192.0.2
 
 func dnsmasqFor(t *testing.T, s *site, net string) *exec.Cmd {
 	need(t, "dnsmasq")
-	return s.spawn(s.provider, new(lockedBuffer), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
+	return s.spawn(s.provider, new(nstest.Output), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
 		"--user=root", "--interface=isp", "--bind-interfaces", "--dhcp-authoritative", "--no-ping", "--pid-file=",
 		"--dhcp-range="+net+".100,"+net+".150,2m", "--dhcp-option=option:dns-server,"+net+".53,9.9.9.9",
 		"--dhcp-option=option:mtu,1492", "--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"))
@@ -298,7 +280,7 @@ option dns 192.0.2.53 9.9.9.9
 option mtu 1492
 `, dir, dir))
 	write(t, dir, "leases", "")
-	return s.spawn(s.provider, new(lockedBuffer), "udhcpd", "-f", conf)
+	return s.spawn(s.provider, new(nstest.Output), "udhcpd", "-f", conf)
 }
 
 // kea gives leases of 12 seconds and wants them renewed after 5.
@@ -315,7 +297,7 @@ func kea(t *testing.T, s *site) *exec.Cmd {
 				{"name": "domain-name-servers", "data": "192.0.2.53, 9.9.9.9"},
 				{"name": "interface-mtu", "data": "1492"}]}],
 		"loggers": [{"name": "kea-dhcp4", "output_options": [{"output": "stderr"}], "severity": "WARN"}]}}`)
-	out := new(lockedBuffer)
+	out := new(nstest.Output)
 	cmd := s.spawn(s.provider, out, "env", "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir, "kea-dhcp4", "-c", conf)
 	t.Cleanup(func() {
 		if t.Failed() {
