@@ -30,8 +30,6 @@ import (
 const (
 	maxConns = 64 // of each of the two servers
 	slow     = 5 * time.Second
-	retry    = 500 * time.Millisecond // of a link that is not there yet
-	watch    = time.Second            // for one that has been made anew
 )
 
 // Server tells in the zones that it is configured for.
@@ -78,30 +76,19 @@ func (s *Server) Wait() { s.wg.Wait() }
 // run serves one zone until ctx ends.
 func (s *Server) run(ctx context.Context, n svcconf.Notice) {
 	log := s.log.With("zone", n.Zone, "address", n.Address)
-	said := ""
-	for ctx.Err() == nil {
-		if err := s.serve(ctx, n, log); err != nil && ctx.Err() == nil && said != err.Error() {
-			said = err.Error()
-			log.Warn("isolated machines are not told so", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
-	}
+	names := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.dns), Link: n.Link}
+	names.Serve(ctx, func(on context.Context, names *onlink.Pair) error {
+		return s.serve(on, n, names, log)
+	}, func(err error) { log.Warn("isolated machines are not told so", "err", err) })
 }
 
-func (s *Server) serve(ctx context.Context, n svcconf.Notice, log *slog.Logger) error {
-	pages, err := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.http), Link: n.Link}.ListenTCP(ctx)
+// serve answers until on ends.
+func (s *Server) serve(on context.Context, n svcconf.Notice, names *onlink.Pair, log *slog.Logger) error {
+	pages, err := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.http), Link: n.Link}.ListenTCP(on)
 	if err != nil {
 		return err
 	}
 	defer pages.Close()
-	names, err := onlink.Place{Addr: netip.AddrPortFrom(n.Address, s.dns), Link: n.Link}.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer names.Close()
 	web := &http.Server{
 		Handler: http.HandlerFunc(page), ReadTimeout: s.slow, WriteTimeout: s.slow, MaxHeaderBytes: 4 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -116,22 +103,14 @@ func (s *Server) serve(ctx context.Context, n svcconf.Notice, log *slog.Logger) 
 	go func() { ended <- tcp.ActivateAndServe() }()
 	log.Info("isolated machines are told so")
 	left := 3
-	tick := time.NewTicker(watch)
-	defer tick.Stop()
-	for on := true; on; {
-		select {
-		case <-ctx.Done():
-			on = false
-		case err = <-ended:
-			on = false
-			left--
-		case <-tick.C:
-			on = names.Hears()
-		}
+	select {
+	case <-on.Done():
+	case err = <-ended:
+		left--
 	}
 	// What is open is cut: the machine is free, or the box is going.
 	_, _, _ = web.Close(), udp.Shutdown(), tcp.Shutdown()
-	_, _ = pages.Close(), names.Close() // of those that did not get so far as to serve
+	_, _, _ = pages.Close(), names.UDP.Close(), names.TCP.Close() // of those that did not get so far as to serve
 	for range left {
 		<-ended
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,22 +22,77 @@ type Place struct {
 	Link string // "": any
 }
 
-// Pair is a place's open sockets, UDP and TCP. They stay with the link that they were
-// opened for when another one takes over its name, and hear nothing from then on.
+// The pace of [Place.Serve].
+const (
+	retry = 500 * time.Millisecond // of a link that is not there yet
+	watch = time.Second            // for one that has been made anew
+)
+
+// Pair is a place's open sockets.
 type Pair struct {
-	UDP   *net.UDPConn
-	TCP   net.Listener
-	place Place
-	index int // of the link; 0: none
+	UDP *net.UDPConn
+	TCP net.Listener
 }
 
-// Open opens both sockets of a place.
-func (p Place) Open(ctx context.Context) (*Pair, error) {
+// Serve opens the sockets of a place and calls serve with them, until ctx ends, and again
+// whenever another link has taken over the name: sockets stay with the old one, and hear
+// nothing from then on. on ends with ctx or with the link; serve returns then, or sooner
+// with an error, and the sockets are closed. trouble hears of each new reason why nobody is
+// served.
+func (p Place) Serve(ctx context.Context, serve func(on context.Context, s *Pair) error, trouble func(error)) {
+	for said := ""; ctx.Err() == nil; {
+		wait := retry
+		if err := p.serve(ctx, serve); err == nil {
+			said, wait = "", 0
+		} else if err.Error() != said && ctx.Err() == nil {
+			said = err.Error()
+			trouble(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (p Place) serve(ctx context.Context, serve func(context.Context, *Pair) error) error {
 	index, err := p.index()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	udp, err := p.ListenUDP(ctx)
+	s, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	on, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		defer end()
+		p.watch(on, index)
+	}()
+	return serve(on, s)
+}
+
+// watch returns when ctx ends or the link is not the one with the index any more.
+func (p Place) watch(ctx context.Context, index int) {
+	tick := time.NewTicker(watch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now, err := p.index(); err != nil || now != index {
+			return
+		}
+	}
+}
+
+// open opens both sockets of a place.
+func (p Place) open(ctx context.Context) (*Pair, error) {
+	udp, err := p.listenUDP(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,20 +101,12 @@ func (p Place) Open(ctx context.Context) (*Pair, error) {
 		udp.Close()
 		return nil, err
 	}
-	return &Pair{udp, tcp, p, index}, nil
+	return &Pair{udp, tcp}, nil
 }
 
-// Close closes both.
-func (s *Pair) Close() error { return errors.Join(s.UDP.Close(), s.TCP.Close()) }
+func (s *Pair) close() { _, _ = s.UDP.Close(), s.TCP.Close() } // who served may have
 
-// Hears reports whether the sockets' link is still the one of that name.
-func (s *Pair) Hears() bool {
-	index, err := s.place.index()
-	return err == nil && index == s.index
-}
-
-// ListenUDP opens a socket for datagrams.
-func (p Place) ListenUDP(ctx context.Context) (*net.UDPConn, error) {
+func (p Place) listenUDP(ctx context.Context) (*net.UDPConn, error) {
 	lc := p.config()
 	c, err := lc.ListenPacket(ctx, "udp4", p.Addr.String())
 	if err != nil {
