@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	"bulkhead/netcfg/model"
 	"bulkhead/netcfg/nstest"
@@ -32,18 +33,30 @@ type fake struct {
 	tcp   atomic.Int64
 }
 
+// bothPorts listens at a port that is free for UDP and for TCP.
+func bothPorts(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, ln
+		}
+		pc.Close()
+		if !errors.Is(err, unix.EADDRINUSE) { // somebody else has the number there
+			t.Fatal(err)
+		}
+	}
+}
+
 // newFake starts a resolver that sends what reply returns, byte for byte.
 func newFake(t testing.TB, reply func(q *dns.Msg, tcp bool) [][]byte) *fake {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, ln := bothPorts(t)
 	f := &fake{addr: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
-	ln, err := net.Listen("tcp", f.addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	var running sync.WaitGroup
 	t.Cleanup(func() { pc.Close(); ln.Close(); running.Wait() })
 	running.Go(func() {
