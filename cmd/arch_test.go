@@ -66,7 +66,8 @@ var layers = map[string][]string{
 	// console asks netcfgd, as the CLI does, updated, and webuid who may come in.
 	"services/console": {"netcfg/textdiff", "services/auth/api", "services/auth/access", "services/auth/audit", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag", "netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft",
 		"netcfg/policy", "netcfg/svcconf", "services/file", "services/run", "services/sock", "services/auth/access", "services/update/api", "services/diag/api", "services/update/manifest"},
-	"services/sock": {},
+	"services/sock":          {},
+	"services/sock/sockhttp": {"services/sock"},
 	// metrics knows who the daemons are, and that webuid collects.
 	"services/metrics": {"services/sock", "netcfg/svcconf", "netcfg/model", "netcfg/diag"},
 	// store syncs directories through file; records have the model's MACs.
@@ -83,7 +84,7 @@ var layers = map[string][]string{
 	// netcfgd reads what comes out as it reads any other file.
 	// It takes apart an image that a browser uploads, as the CLI does: updated, which is
 	// root, sees what was signed. Rules are drafted from flows as the CLI drafts them.
-	"webui": {"webui/report", "services/diag/api", "services/diag/pcap", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
+	"webui": {"webui/report", "services/diag/api", "services/diag/pcap", "netcfg/suggest", "services/update/gaf", "services/update/fat", "netcfg/textdiff", "netcfg/conf", "netcfg/conf/edit", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/update/api", "services/update/manifest", "services/run", "services/file", "services/sock/...", "services/metrics", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
 		"netcfg/plan", "netcfg/impact", "netcfg/reach", "netcfg/state", "netcfg/nft", "netcfg/policy", "netcfg/svcconf"},
 	// report is told all it writes about; rules of no use are found as the CLI finds them.
 	"webui/report": {"netcfg/textdiff", "netcfg/suggest", "services/flow/api", "services/flow/inventory", "services/flow/record", "services/auth/api", "services/auth/access", "services/auth/audit", "services/file", "services/sock", "netcfg/api", "netcfg/strictjson", "netcfg/facts", "netcfg/model", "netcfg/diag",
@@ -187,7 +188,7 @@ func lookup(name string) ([]string, bool) {
 		return []string{"netcfg/..."}, true
 	case top == "services":
 		own, _, _ := strings.Cut(rest, "/")
-		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock", "services/checksum", "services/onlink", "services/probe", "services/metrics", "services/" + own + "/..."}
+		l := []string{"netcfg/svcconf", "netcfg/model", "netcfg/diag", "netcfg/strictjson", "services/run", "services/privdrop", "services/file", "services/sock/...", "services/checksum", "services/onlink", "services/probe", "services/metrics", "services/" + own + "/..."}
 		if own == "wan" {
 			l = append(l, "netcfg/facts") // the lease that it writes is a fact
 		}

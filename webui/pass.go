@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"bulkhead/netcfg/api"
-	"bulkhead/services/sock"
+	"bulkhead/services/sock/sockhttp"
 )
 
 // What is said while a daemon does not answer.
@@ -41,24 +41,26 @@ const (
 // answerHeaders are those of an answer that are passed on.
 var answerHeaders = []string{"Content-Length", "Content-Type", "Www-Authenticate"}
 
+// expectTime is how long a body waits for the word that it is welcome: so updated can refuse
+// an upload before it begins, and the client, which waits for the same word, hears of it.
+const expectTime = 10 * time.Second
+
 // unixTransport connects to a socket on the box, whatever the address says.
 func unixTransport(path string) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		},
-		DisableKeepAlives:  true,
-		DisableCompression: true,
-		// So that updated can refuse an upload before it begins, and the client,
-		// which waits for the same word, hears of it.
-		ExpectContinueTimeout: 10 * time.Second,
+		DisableKeepAlives:     true,
+		DisableCompression:    true,
+		ExpectContinueTimeout: expectTime,
 	}
 }
 
 // ownTransport connects to a socket that lies in the daemon's own directory.
 func ownTransport(path string) *http.Transport {
-	t := unixTransport(path)
-	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, path) }
+	t := sockhttp.Transport(path)
+	t.ExpectContinueTimeout = expectTime
 	return t
 }
 

@@ -9,14 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"time"
 
 	"bulkhead/netcfg/svcconf"
-	"bulkhead/services/sock"
+	"bulkhead/services/sock/sockhttp"
 )
 
 // maxDaemon bounds an answer of a daemon, in bytes.
@@ -56,10 +55,7 @@ func (a *app) askDaemon(ctx context.Context, name, socket, method, path string, 
 // openDaemon asks a daemon on this machine and returns its answer, which the caller closes.
 func (a *app) openDaemon(ctx context.Context, name, socket, method, path string) (io.ReadCloser, error) {
 	socket = filepath.Join(filepath.Dir(a.socket), name, socket)
-	client := http.Client{Transport: &http.Transport{
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, socket) },
-		DisableKeepAlives: true,
-	}}
+	client := http.Client{Transport: sockhttp.Transport(socket)}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+name+path, nil)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"runtime/debug"
@@ -18,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/netcfg/svcconf"
-	"bulkhead/services/sock"
+	"bulkhead/services/sock/sockhttp"
 	updates "bulkhead/services/update/api"
 )
 
@@ -135,10 +134,7 @@ func (a *app) raw(ctx context.Context, daemon, path string) ([]byte, error) {
 
 // fetch asks at a socket of this machine.
 func fetch(ctx context.Context, socket, path string) ([]byte, error) {
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return sock.Dial(ctx, socket) },
-		DisableKeepAlives: true,
-	}}
+	client := http.Client{Timeout: time.Minute, Transport: sockhttp.Transport(socket)}
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://box"+path, nil)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -20,7 +19,7 @@ import (
 	"bulkhead/services/auth/audit"
 	diag "bulkhead/services/diag/api"
 	"bulkhead/services/diag/pcap"
-	"bulkhead/services/sock"
+	"bulkhead/services/sock/sockhttp"
 	"bulkhead/services/update/gate"
 )
 
@@ -174,9 +173,6 @@ func (u *updater) record(r *http.Request, e errand) error {
 
 func (u *updater) askDiagd(ctx context.Context, e errand) (*http.Response, error) {
 	socket := filepath.Join(u.dirs.RunDir(svcconf.Diagd.Name), svcconf.DiagSocket)
-	t := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return sock.Dial(ctx, socket)
-	}}
 	body, err := json.Marshal(e.in)
 	if err != nil {
 		return nil, err
@@ -185,7 +181,7 @@ func (u *updater) askDiagd(ctx context.Context, e errand) (*http.Response, error
 	if err != nil {
 		return nil, err
 	}
-	resp, err := t.RoundTrip(req)
+	resp, err := sockhttp.Transport(socket).RoundTrip(req)
 	if err != nil {
 		return nil, refuse(http.StatusServiceUnavailable, "the service that looks at the network does not answer: %s", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -24,7 +23,7 @@ import (
 	"bulkhead/services/file"
 	"bulkhead/services/probe"
 	"bulkhead/services/run"
-	"bulkhead/services/sock"
+	"bulkhead/services/sock/sockhttp"
 )
 
 // patience is how long one thing may take to answer. What does not answer in that
@@ -80,9 +79,7 @@ func (a *Asker) netcfgd(ctx context.Context) (*Netcfgd, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	socket := filepath.Join(a.Dirs.Run, "netcfgd.sock")
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return sock.Dial(ctx, socket)
-	}}}
+	client := http.Client{Transport: sockhttp.Transport(socket)}
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://netcfgd/v1/status", nil)
 	if err != nil {
 		return nil, err
